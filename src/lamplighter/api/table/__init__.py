@@ -1,0 +1,1 @@
+"""The entries of the operation table, one file a group of resources."""

@@ -1,0 +1,1 @@
+"""Where a Postgres comes from: wheels, the system, or a directory that somebody names."""

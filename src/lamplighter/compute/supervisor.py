@@ -1,0 +1,638 @@
+"""Start, stop, watch, adopt and talk to the Postgres of computes.
+
+A postmaster is detached and known by its record in the run directory, so that this process may die and another go on
+where it stopped. One `Supervisor` works on a run directory at a time. Calls for one compute wait for each other; those
+for different ones do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+
+from lamplighter import faults
+from lamplighter.compute import launcher, logs, process, readiness, sql
+from lamplighter.compute import schema as schemas
+from lamplighter.compute.backup import Backup
+from lamplighter.compute.cgroup import CgroupHome, Cgroups, limits_of
+from lamplighter.compute.config import (
+    SUPERUSER,
+    Facts,
+    Floors,
+    Tls,
+    check_settings,
+    render_hba,
+    render_ident,
+    render_postgresql_conf,
+    size_of,
+    socket_port,
+)
+from lamplighter.compute.errors import (
+    DataDirInUse,
+    NotRunning,
+    PortTaken,
+    SettingsRefused,
+    StartFailed,
+    StopFailed,
+    SystemUserError,
+)
+from lamplighter.compute.places import (
+    Places,
+    check_run_dir,
+    make_home,
+    make_run_dir,
+    places_of,
+    remove_home,
+    replace_file,
+)
+from lamplighter.compute.ports import Changes, ComputeSpec, ComputeStatus, CrashListener, PostgresBuild
+from lamplighter.compute.process import PostgresProcess, ProcessIdentity
+from lamplighter.compute.readiness import Answer, Patience
+from lamplighter.compute.record import Record, load, same_compute, save
+from lamplighter.compute.sql import Connection
+from lamplighter.compute.tls import TlsFiles
+from lamplighter.compute.user import drop_prefix
+from lamplighter.compute.watch import ExitWatch, describe_status
+
+#: What users expect to find loaded, where the build has it.
+_PRELOAD = ("pg_stat_statements",)
+_ROTATE_EVERY = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopPatience:
+    """Seconds until a stop becomes harsher: fast (SIGINT), immediate (SIGQUIT), SIGKILL."""
+
+    fast: float = 30.0
+    immediate: float = 10.0
+    kill: float = 10.0
+
+
+@dataclass(slots=True)
+class _Compute:
+    """What this process knows of one compute. `record` None: nothing runs, and nothing is known to have crashed."""
+
+    places: Places
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    record: Record | None = None
+    watch: ExitWatch | None = None
+    #: Set while somebody ends the postmaster on purpose, so that its end is no crash.
+    ending: bool = False
+
+    @property
+    def running(self) -> bool:
+        return self.watch is not None and not self.watch.ended.done()
+
+
+class Supervisor:
+    """All computes of one host.
+
+    `builds` gives the programs of a major and may block (it is called in a thread). `owner` (uid, gid) is who Postgres
+    runs as. `tls` None leaves TLS out. `log_dir` None keeps logs in the run directory, to be removed at a clean stop.
+    `copy_on_write`: the data lies on btrfs or the like, where recycling WAL files costs and gains nothing.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        builds: Callable[[int], PostgresBuild],
+        owner: tuple[int, int],
+        tls: TlsFiles | None = None,
+        on_crash: CrashListener | None = None,
+        log_dir: Path | None = None,
+        copy_on_write: bool = False,
+        cgroups: Cgroups | None = None,
+        patience: Patience | None = None,
+        stop_patience: StopPatience | None = None,
+    ) -> None:
+        """Raises `RunDirUnfit` if sockets below `run_dir` would have too long a path."""
+        check_run_dir(run_dir)
+        self._run_dir = run_dir
+        self._builds = builds
+        self._owner = owner
+        self._tls = tls
+        self._on_crash = on_crash or (lambda _id, _why: None)
+        self._log_dir = log_dir
+        self._copy_on_write = copy_on_write
+        self._cgroups = cgroups or Cgroups(CgroupHome(None, "limits were not asked for"))
+        self._patience = patience or Patience()
+        self._stop_patience = stop_patience or StopPatience()
+        self._computes: dict[str, _Compute] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rotation: asyncio.Task[None] | None = None
+        self._drop = drop_prefix(owner)
+        self._os_users = _os_users(owner)
+
+    # Life and death
+
+    async def adopt(self) -> Sequence[ComputeStatus]:
+        """Once, at the start: find what an earlier process left. Living postmasters are watched from now on.
+
+        Dead ones are returned as `crashed` with a reason; what they left running is killed, their sockets removed.
+        """
+        await asyncio.to_thread(self._make_directories)
+        processes = await asyncio.to_thread(process.postgres_processes)
+        statuses = []
+        for path in sorted(self._run_dir.glob("*/record.json")):
+            record = await asyncio.to_thread(load, path)
+            if record is None:
+                # Half a record: the host crashed while it was written, so nothing of it runs.
+                continue
+            compute = self._compute(record.spec.id)
+            async with compute.lock:
+                statuses.append(await self._adopt_one(compute, record, processes))
+        self._rotation = self._rotation or asyncio.create_task(self._rotate_logs())
+        return statuses
+
+    async def _adopt_one(
+        self, compute: _Compute, record: Record, processes: Sequence[PostgresProcess]
+    ) -> ComputeStatus:
+        compute.record = record
+        spec = record.spec
+        if record.phase == "started":
+            identity = record.identity
+            if identity is None and (found := _our_postmaster(processes, compute.places)):
+                identity = process.identify(found.pid, spec.data_dir, visible=not spec.enter)
+            if identity is not None and process.is_alive(identity):
+                self._watch(compute, replace(record, identity=identity))
+                return self.status(spec.id)
+            await self._bury(compute, "ended while nobody watched", processes)
+        return self.status(spec.id)
+
+    async def start(self, spec: ComputeSpec) -> ComputeStatus:
+        """Make a postmaster run with this spec, and return when it has answered a query.
+
+        Nothing happens if it does already. If it runs with another spec it is stopped first: clients are cut off.
+        Raises `StartFailed`, `PortTaken`, `SettingsRefused`, `DataDirInUse`.
+        """
+        if problems := check_settings(spec.settings):
+            raise SettingsRefused(problems)
+        compute = self._compute(spec.id)
+        async with compute.lock:
+            self._rotation = self._rotation or asyncio.create_task(self._rotate_logs())
+            if compute.running and compute.record and not same_compute(compute.record.spec, spec):
+                await self._stop(compute, "fast")
+            if not compute.running:
+                await self._launch(compute, spec)
+            await self._await_ready(compute)
+            return self.status(spec.id)
+
+    async def stop(self, compute_id: str, *, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """End the postmaster and all its children, and return when they are gone. No error if none runs.
+
+        `fast` writes a checkpoint, so that clones and the next start find a clean directory; `immediate` leaves that to
+        the recovery of the next start. Becomes harsher when it takes too long. Raises `StopFailed`.
+        """
+        compute = self._compute(compute_id)
+        async with compute.lock:
+            await self._stop(compute, mode)
+            compute.record = None
+            await asyncio.to_thread(remove_home, compute.places)
+
+    async def close(self) -> None:
+        """Stop watching. The postmasters go on, to be adopted by the next process."""
+        if self._rotation is not None:
+            self._rotation.cancel()
+            await asyncio.gather(self._rotation, return_exceptions=True)
+            self._rotation = None
+        for task in list(self._tasks):
+            await asyncio.gather(task, return_exceptions=True)
+        for compute in self._computes.values():
+            if compute.watch is not None:
+                compute.watch.close()
+
+    async def reload(self, spec: ComputeSpec) -> tuple[str, ...]:
+        """Give a running postmaster the settings of `spec`. Returns the names of those that only a restart brings.
+
+        Raises `SettingsRefused` when Postgres does not take a value, and leaves the former ones; `NotRunning`.
+        """
+        build = await self._build(spec)
+        if problems := await self.validate(spec.major, spec.settings):
+            raise SettingsRefused(problems)
+        compute = self._compute(spec.id)
+        async with compute.lock:
+            record = self._require(compute)
+            spec = replace(spec, enter=record.spec.enter, data_dir=record.spec.data_dir)
+            async with sql.session(lambda name: self.connect(spec.id, name), "postgres") as connection:
+                await self._configure(compute.places, spec, build)
+                pending = await sql.reload(connection)
+            if not pending:
+                compute.record = replace(record, spec=spec)
+                await asyncio.to_thread(save, compute.record, compute.places.record)
+            return pending
+
+    async def validate(self, major: int, settings: Mapping[str, str]) -> Sequence[str]:
+        """Say what is wrong with settings, names and values, a sentence each. Asks the programs of that major."""
+        if problems := check_settings(settings):
+            return problems
+        build = await asyncio.to_thread(self._builds, major)
+        return await asyncio.to_thread(_ask_postgres, build, self._drop, settings)
+
+    # What is known
+
+    def status(self, compute_id: str) -> ComputeStatus:
+        """What is known now; costs nothing. A compute that was never started here is `stopped`."""
+        compute = self._compute(compute_id)
+        record = compute.record
+        if record is None:
+            return ComputeStatus(compute_id, "stopped")
+        if record.phase == "crashed":
+            return ComputeStatus(compute_id, "crashed", port=record.spec.port, reason=record.reason)
+        if not compute.running or record.identity is None:
+            return ComputeStatus(compute_id, "stopped")
+        return ComputeStatus(
+            compute_id, "running", pid=record.identity.pid, started_at=record.spawned_at, port=record.spec.port
+        )
+
+    def list(self) -> Sequence[ComputeStatus]:
+        """All that run or have crashed."""
+        statuses = (self.status(compute_id) for compute_id in sorted(self._computes))
+        return [status for status in statuses if status.state != "stopped"]
+
+    def spec(self, compute_id: str) -> ComputeSpec:
+        """What the running postmaster was started with. Raises `NotRunning`."""
+        return self._require(self._compute(compute_id)).spec
+
+    def socket(self, compute_id: str) -> tuple[Path, int]:
+        """Directory of the Unix socket and the port in its name, for libpq's `host` and `port`. Raises `NotRunning`."""
+        compute = self._compute(compute_id)
+        return compute.places.sockets, socket_port(self._require(compute).spec)
+
+    def log_tail(self, compute_id: str) -> str:
+        """The last lines of the log."""
+        return logs.read_end(self._compute(compute_id).places)
+
+    async def memory(self, compute_id: str) -> int | None:
+        """Bytes of memory with shared pages split among processes (PSS); None when it does not run."""
+        compute = self._compute(compute_id)
+        if not compute.running or compute.watch is None:
+            return None
+        return await asyncio.to_thread(process.proportional_memory, compute.watch.pid)
+
+    # What goes on inside
+
+    async def connect(self, compute_id: str, dbname: str = "postgres") -> Connection:
+        """A session of the platform's superuser, with autocommit, by the Unix socket. Raises `NotRunning`.
+
+        The caller closes it. `search_path` is `pg_catalog` alone, for users control what lies elsewhere.
+        """
+        directory, port = self.socket(compute_id)
+        try:
+            return await psycopg.AsyncConnection.connect(
+                host=str(directory),
+                port=port,
+                user=SUPERUSER,
+                dbname=dbname,
+                application_name="lamplighter",
+                options=sql.connect_options(),
+                # Given, so that no PG* variable of our environment counts.
+                sslmode="disable",
+                gssencmode="disable",
+                passfile="/nonexistent",
+                connect_timeout=10,
+                autocommit=True,
+            )
+        except psycopg.OperationalError:
+            if not self._compute(compute_id).running:
+                raise NotRunning(compute_id) from None
+            raise
+
+    async def apply(self, compute_id: str, changes: Changes) -> None:
+        """Make, change and drop roles and databases. Raises `ChangeFailed`, `ReservedName`, `NotRunning`."""
+        await sql.apply(lambda dbname: self.connect(compute_id, dbname), changes)
+
+    async def backup(self, compute_id: str) -> Backup:
+        """This compute as the source of a clone. Raises `NotRunning`."""
+        record = self._require(self._compute(compute_id))
+        assert record.identity is not None
+        data_dir = record.spec.data_dir
+        if record.spec.enter:
+            data_dir = Path(f"/proc/{record.identity.pid}/root", *data_dir.parts[1:])
+        return Backup(lambda: self.connect(compute_id), data_dir)
+
+    async def create_slot(self, compute_id: str, slot: str) -> None:
+        """Make the physical slot that a standby is to use, before it is cloned. No error if it is there."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            await sql.create_slot(connection, slot)
+
+    async def drop_slot(self, compute_id: str, slot: str) -> None:
+        """Drop a standby's slot. No error if there is none."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            await sql.drop_slot(connection, slot)
+
+    async def connections(self, compute_id: str) -> int:
+        """How many sessions users have."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            return await sql.count_connections(connection)
+
+    async def database_sizes(self, compute_id: str) -> dict[str, int]:
+        """Bytes of each database."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            return await sql.database_sizes(connection)
+
+    async def list_databases(self, compute_id: str) -> Sequence[sql.DatabaseInfo]:
+        """The databases of users."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            return await sql.list_databases(connection)
+
+    async def list_roles(self, compute_id: str) -> Sequence[sql.RoleInfo]:
+        """The roles of users."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            return await sql.list_roles(connection)
+
+    async def copy_schema(self, source_id: str, target_id: str) -> None:
+        """Bring roles, databases and what is in them, without rows, from one running compute to another.
+
+        What the target has already of roles and databases is kept. Raises `ChangeFailed`, `NotRunning`.
+        """
+        build = await self._build(self._require(self._compute(target_id)).spec)
+        await schemas.copy_schema(
+            schemas.End(lambda name: self.connect(source_id, name), *self.socket(source_id)),
+            schemas.End(lambda name: self.connect(target_id, name), *self.socket(target_id)),
+            build,
+            self._drop,
+        )
+
+    # Inside of the supervisor
+
+    def _compute(self, compute_id: str) -> _Compute:
+        found = self._computes.get(compute_id)
+        if found is None:
+            found = _Compute(places_of(self._run_dir, compute_id, self._log_dir))
+            self._computes[compute_id] = found
+        return found
+
+    def _require(self, compute: _Compute) -> Record:
+        if compute.record is None or not compute.running:
+            raise NotRunning(compute.record.spec.id if compute.record else self._id_of(compute))
+        return compute.record
+
+    def _id_of(self, compute: _Compute) -> str:
+        return next(compute_id for compute_id, each in self._computes.items() if each is compute)
+
+    def _make_directories(self) -> None:
+        make_run_dir(self._run_dir, self._owner)
+        if self._log_dir is not None:
+            self._log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    async def _build(self, spec: ComputeSpec) -> PostgresBuild:
+        return await asyncio.to_thread(self._builds, spec.major)
+
+    async def _launch(self, compute: _Compute, spec: ComputeSpec) -> None:
+        build = await self._build(spec)
+        places = compute.places
+        await asyncio.to_thread(self._make_room, compute, spec)
+        floors = await asyncio.to_thread(_floors, spec, build, self._drop) if spec.standby else Floors()
+        record = Record(spec, spawned_at=time.time(), log_offset=logs.size(places))
+        compute.record = record
+        await self._configure(places, spec, build, floors)
+        argv = launcher.command(spec, places, build.program("postgres"), self._drop)
+        env = launcher.environment(build.environment())
+        # In one go, so that a cancelled start leaves either nothing or a postmaster that is watched.
+        await asyncio.to_thread(save, record, places.record)
+        pid = launcher.spawn(argv, env, places.log)
+        identity = process.identify(pid, spec.data_dir, visible=not spec.enter)
+        self._watch(compute, replace(record, identity=identity), pid)
+        self._cgroups.confine(places.home.name, pid, limits_of(spec.cu))
+        if spec.port is not None:
+            faults.point("endpoint.start.after_spawn")
+
+    def _make_room(self, compute: _Compute, spec: ComputeSpec) -> None:
+        """See to it that nobody works on the data directory, then make directories and put the data in order."""
+        former = compute.record.identity if compute.record else None
+        visible = spec.data_dir.is_dir()
+        # No postmaster.pid: the last one ended cleanly, with all its children, or there never was one.
+        if not visible or former or (spec.data_dir / "postmaster.pid").exists():
+            self._end_survivors(spec, former, process.postgres_processes())
+        self._make_directories()
+        make_home(compute.places, self._owner)
+        logs.rotate(compute.places)
+        if not spec.enter:
+            launcher.tidy(spec, self._owner)
+
+    def _end_survivors(
+        self, spec: ComputeSpec, former: ProcessIdentity | None, processes: Iterable[PostgresProcess]
+    ) -> None:
+        """Kill backends that outlived their postmaster: a new one beside them would ruin the data."""
+        found = process.on_directory(processes, spec.data_dir, former)
+        for postmaster in process.postmasters(found):
+            if process.start_ticks(postmaster.pid) is not None:
+                raise DataDirInUse(spec.data_dir, postmaster.pid)
+        if left := process.kill_all(each.pid for each in found):
+            raise StopFailed(spec.id, left)
+
+    async def _configure(
+        self, places: Places, spec: ComputeSpec, build: PostgresBuild, floors: Floors | None = None
+    ) -> None:
+        facts = self._facts(places, spec, build, floors or Floors())
+        await asyncio.to_thread(_write_configuration, places, spec, facts, self._owner)
+
+    def _facts(self, places: Places, spec: ComputeSpec, build: PostgresBuild, floors: Floors) -> Facts:
+        tls = None
+        if self._tls and spec.port and build.has_openssl:
+            tls = Tls(self._tls.certificate, self._tls.key)
+        primary = self._computes.get(spec.standby.primary_id) if spec.standby else None
+        primary_places = places_of(self._run_dir, spec.standby.primary_id) if spec.standby else None
+        return Facts(
+            major=build.major,
+            socket_dir=places.sockets,
+            os_users=self._os_users,
+            tls=tls,
+            preload=tuple(name for name in _PRELOAD if (build.lib_dir / f"{name}.so").is_file()),
+            copy_on_write=self._copy_on_write,
+            floors=_with_primary(floors, primary.record.spec if primary and primary.record else None),
+            primary_socket_dir=primary_places.sockets if primary_places else None,
+            primary_port=socket_port(primary.record.spec) if primary and primary.record else 0,
+        )
+
+    def _watch(self, compute: _Compute, record: Record, pid: int | None = None) -> None:
+        """Begin to watch a postmaster that was spawned or found; it may end at any time."""
+        pid = pid or (record.identity.pid if record.identity else 0)
+        compute.record = record
+        save(record, compute.places.record)
+        compute.ending = False
+        compute.watch = watch = ExitWatch(pid)
+        watch.ended.add_done_callback(lambda _ended: self._on_exit(compute, watch))
+
+    def _on_exit(self, compute: _Compute, watch: ExitWatch) -> None:
+        if compute.ending or compute.watch is not watch:
+            return
+        task = asyncio.get_running_loop().create_task(self._crashed(compute, watch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _crashed(self, compute: _Compute, watch: ExitWatch) -> None:
+        async with compute.lock:
+            # Meanwhile a start may have found it dead, said so and begun anew, or a stop have cleaned up.
+            if compute.watch is not watch or compute.record is None or compute.record.phase == "crashed":
+                return
+            compute_id = compute.record.spec.id
+            reason = await self._bury(compute, describe_status(watch.ended.result()))
+        self._on_crash(compute_id, reason)
+
+    async def _bury(self, compute: _Compute, how: str, processes: Sequence[PostgresProcess] | None = None) -> str:
+        """After the death of a postmaster: end its children, remove its sockets, note the reason."""
+        record = compute.record
+        assert record is not None
+        with contextlib.suppress(DataDirInUse):
+            found = processes if processes is not None else await asyncio.to_thread(process.postgres_processes)
+            await asyncio.to_thread(self._end_survivors, record.spec, record.identity, found)
+        cause = logs.cause(logs.read_end(compute.places, record.log_offset))
+        reason = f"the postmaster {how}" + (f": {cause}" if cause else "")
+        if record.identity and record.identity.boot_id != process.boot_id():
+            reason = "the host was started anew"
+        compute.record = replace(record, phase="crashed", reason=reason)
+        await asyncio.to_thread(make_home, compute.places, self._owner)
+        await asyncio.to_thread(save, compute.record, compute.places.record)
+        self._cgroups.remove(compute.places.home.name)
+        return reason
+
+    async def _await_ready(self, compute: _Compute) -> None:
+        record, watch = compute.record, compute.watch
+        assert record is not None
+        assert watch is not None
+        socket = compute.places.socket(socket_port(record.spec))
+        verdict = await readiness.wait_ready(socket, watch.ended, self._patience)
+        if verdict.answer is Answer.READY and not watch.ended.done():
+            if record.spec.enter:
+                await self._refresh_identity(compute)
+            return
+        ended = watch.ended.done()
+        compute.ending = True
+        await self._end(compute, "immediate")
+        tail = logs.read_end(compute.places, record.log_offset)
+        compute.record = None
+        spec = record.spec
+        if spec.port and logs.port_taken(tail):
+            raise PortTaken(spec.id, spec.port, tail)
+        if problems := logs.bad_settings(tail):
+            raise SettingsRefused([f"Postgres does not take the settings of {spec.id}: {'; '.join(problems)}."])
+        if ended:
+            why = logs.cause(tail) or f"the postmaster {describe_status(watch.ended.result())}"
+        else:
+            why = verdict.message or f"it gave no answer in time ({verdict.answer.value})"
+        raise StartFailed(spec.id, why, tail)
+
+    async def _refresh_identity(self, compute: _Compute) -> None:
+        """Note the working directory of a postmaster whose data is not visible here: now it has entered it."""
+        record, watch = compute.record, compute.watch
+        if record is None or watch is None:
+            return
+        identity = process.identify(watch.pid, record.spec.data_dir, visible=False)
+        if identity is not None and identity != record.identity:
+            compute.record = replace(record, identity=identity)
+            await asyncio.to_thread(save, compute.record, compute.places.record)
+
+    async def _stop(self, compute: _Compute, mode: Literal["fast", "immediate"]) -> None:
+        compute.ending = True
+        await self._end(compute, mode)
+
+    async def _end(self, compute: _Compute, mode: Literal["fast", "immediate"]) -> None:
+        """SIGINT, SIGQUIT, SIGKILL, as far as it takes."""
+        watch, record = compute.watch, compute.record
+        if watch is None or record is None:
+            return
+        patience = self._stop_patience
+        steps = [(signal.SIGINT, patience.fast), (signal.SIGQUIT, patience.immediate), (signal.SIGKILL, patience.kill)]
+        used = []
+        for number, within in steps if mode == "fast" else steps[1:]:
+            if watch.ended.done():
+                break
+            used.append(number)
+            watch.signal(number)
+            await watch.wait(within)
+        if not watch.ended.done():
+            raise StopFailed(record.spec.id, [watch.pid])
+        watch.close()
+        compute.watch = None
+        if used != [signal.SIGINT]:
+            # Only a fast stop waits for all children; of others some may live a little longer.
+            await asyncio.to_thread(self._end_survivors_of_record, record)
+        self._cgroups.remove(compute.places.home.name)
+
+    def _end_survivors_of_record(self, record: Record) -> None:
+        with contextlib.suppress(DataDirInUse):
+            self._end_survivors(record.spec, record.identity, process.postgres_processes())
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_ROTATE_EVERY)
+            running = [compute.places for compute in self._computes.values() if compute.running]
+            with contextlib.suppress(OSError):
+                for places in running:
+                    await asyncio.to_thread(logs.rotate, places)
+
+
+def _os_users(owner: tuple[int, int]) -> tuple[str, ...]:
+    names = []
+    for uid in {owner[0], os.geteuid()}:
+        try:
+            names.append(pwd.getpwuid(uid).pw_name)
+        except KeyError:
+            raise SystemUserError(f"The user {uid} has no name in /etc/passwd, and Postgres needs one.") from None
+    return tuple(names)
+
+
+def _our_postmaster(processes: Iterable[PostgresProcess], places: Places) -> PostgresProcess | None:
+    """The one that was started with this compute's configuration."""
+    wanted = f"config_file={places.conf}"
+    return next((each for each in process.postmasters(processes) if wanted in each.arguments), None)
+
+
+def _write_configuration(places: Places, spec: ComputeSpec, facts: Facts, owner: tuple[int, int]) -> None:
+    replace_file(places.hba, render_hba(tls=facts.tls is not None), owner)
+    replace_file(places.ident, render_ident(facts.os_users), owner)
+    replace_file(places.conf, render_postgresql_conf(spec, facts), owner)
+
+
+_FLOOR_LINE = re.compile(r"^(max_\w+) setting: +(\d+)$", re.MULTILINE)
+_FLOOR_NAMES = {"max_locks_per_xact": "max_locks_per_transaction", "max_prepared_xacts": "max_prepared_transactions"}
+
+
+def _floors(spec: ComputeSpec, build: PostgresBuild, drop: Iterable[str]) -> Floors:
+    """What the WAL that a standby begins with was written under: less is refused by Postgres."""
+    argv = [*spec.enter, *drop, str(build.program("pg_controldata")), "-D", str(spec.data_dir)]
+    done = subprocess.run(
+        argv, env=build.environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    found = {_FLOOR_NAMES.get(name, name): int(value) for name, value in _FLOOR_LINE.findall(done.stdout)}
+    return Floors(**{name: value for name, value in found.items() if name in Floors.__slots__})
+
+
+def _with_primary(floors: Floors, primary: ComputeSpec | None) -> Floors:
+    if primary is None:
+        return floors
+    return replace(floors, max_connections=max(floors.max_connections, size_of(primary.cu).max_connections))
+
+
+def _ask_postgres(build: PostgresBuild, drop: Iterable[str], settings: Mapping[str, str]) -> list[str]:
+    """Have `postgres -C` read the settings: it checks names and values and starts nothing. Some 12 ms a call."""
+    argv = [*drop, str(build.program("postgres")), "-C", "port", "-D", "/", "-c", "config_file=/dev/null"]
+    env = launcher.environment(build.environment())
+    groups = [dict(settings)]
+    problems = []
+    while groups:
+        group = groups.pop(0)
+        given = [word for name, value in group.items() for word in ("-c", f"{name}={value}")]
+        done = subprocess.run(
+            [*argv, *given], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        if done.returncode and len(group) > 1:
+            # It stops at the first problem.
+            groups += [{name: value} for name, value in group.items()]
+        elif done.returncode:
+            problems.append(logs.cause(done.stderr) or f"The setting {next(iter(group), '')} is not accepted")
+    return [f"{problem[0].upper()}{problem[1:]}." for problem in problems]

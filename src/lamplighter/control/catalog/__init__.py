@@ -1,0 +1,1 @@
+"""The control plane's own Postgres: connections (`pool`) and the schema (`migrate`, `migrations/*.sql`)."""

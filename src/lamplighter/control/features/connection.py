@@ -1,0 +1,103 @@
+"""Connection strings: where a role reaches a database of a branch."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from lamplighter.api.errors import NotFound
+from lamplighter.control.caller import Caller
+from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.features.databases.service import Databases
+from lamplighter.control.features.endpoints import store as endpoint_store
+from lamplighter.control.features.endpoints.routes import host_of
+from lamplighter.control.features.endpoints.store import READ_WRITE, Endpoint
+from lamplighter.control.features.roles.service import Roles
+from lamplighter.control.kernel import Kernel
+from lamplighter.control.scope import ProjectScope, find_branch, find_project
+
+
+def render_uri(*, role: str, password: str, host: str, database: str, tls: bool) -> str:
+    """A libpq URI. Without TLS in the build there is nothing to bind a channel to, and clients must not insist."""
+    options = "sslmode=require&channel_binding=require" if tls else "sslmode=disable"
+    return f"postgresql://{quote(role, safe='')}:{quote(password, safe='')}@{host}/{quote(database, safe='')}?{options}"
+
+
+class ConnectionStrings:
+    def __init__(self, kernel: Kernel, *, roles: Roles, databases: Databases) -> None:
+        self._kernel = kernel
+        self._roles = roles
+        self._databases = databases
+
+    async def uri(
+        self,
+        caller: Caller,
+        project_id: str,
+        *,
+        branch_id: str | None,
+        endpoint_id: str | None,
+        database: str,
+        role: str,
+    ) -> str:
+        """For `endpoint_id`, or the read-write endpoint of the branch (the default branch for None).
+
+        Raises NotFound, PreconditionFailed where passwords are not stored.
+        """
+        async with self._kernel.catalog.connection() as conn:
+            project = await find_project(conn, caller, project_id)
+            endpoint = await self._endpoint(conn, project_id, branch_id, endpoint_id)
+            await self._databases.get(conn, endpoint.branch_id, database)
+            return await self._render(conn, project, endpoint, role=role, database=database)
+
+    async def of_new(self, project_id: str, endpoint: Endpoint, role: str, database: str) -> dict[str, Any]:
+        """Neon's `connection_uris` entry for what was just made. Raises PreconditionFailed."""
+        async with self._kernel.catalog.connection() as conn:
+            row = await (
+                await conn.execute("select pg_version, store_passwords from projects where id = %s", (project_id,))
+            ).fetchone()
+            assert row is not None  # noqa: S101 - its branch was just made
+            password = (
+                await self._roles.password(conn, endpoint.branch_id, role, stored=row["store_passwords"])
+            ).reveal()
+        return self.entry(endpoint, role=role, password=password, database=database, major=row["pg_version"])
+
+    def entry(self, endpoint: Endpoint, *, role: str, password: str, database: str, major: int) -> dict[str, Any]:
+        host = host_of(endpoint, self._kernel.place)
+        tls = self._kernel.plane.tls(major)
+        return {
+            "connection_uri": render_uri(role=role, password=password, host=host, database=database, tls=tls),
+            "connection_parameters": {
+                "database": database,
+                "password": password,
+                "role": role,
+                "host": host,
+                # There is no pooler yet: its address is the compute's own, where a session is one too.
+                "pooler_host": host,
+            },
+        }
+
+    async def _endpoint(
+        self, conn: Connection, project_id: str, branch_id: str | None, endpoint_id: str | None
+    ) -> Endpoint:
+        if endpoint_id is not None:
+            endpoint = await endpoint_store.find(conn, project_id, endpoint_id)
+            if endpoint is None or branch_id not in (None, endpoint.branch_id):
+                raise NotFound("endpoint not found")
+            return endpoint
+        branch = await find_branch(conn, project_id, branch_id)
+        found = await endpoint_store.of_branch(conn, branch.id)
+        if not found:
+            raise NotFound("endpoint not found: the branch has none")
+        return next((one for one in found if one.type == READ_WRITE), found[0])
+
+    async def _render(
+        self, conn: Connection, project: ProjectScope, endpoint: Endpoint, *, role: str, database: str
+    ) -> str:
+        password = await self._roles.password(conn, endpoint.branch_id, role, stored=project.store_passwords)
+        return render_uri(
+            role=role,
+            password=password.reveal(),
+            host=host_of(endpoint, self._kernel.place),
+            database=database,
+            tls=self._kernel.plane.tls(project.pg_version),
+        )

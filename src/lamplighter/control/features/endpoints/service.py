@@ -1,0 +1,241 @@
+"""Endpoints: the computes of a branch, asked for here and brought about by operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lamplighter.api.errors import BadRequest, Conflict, NotFound, Unprocessable
+from lamplighter.api.ids import endpoint_id as new_endpoint_id
+from lamplighter.api.models.operations import Operation as WireOperation
+from lamplighter.control import recipes
+from lamplighter.control.caller import Caller
+from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.plan import EndpointOptions, EndpointType, refuse_moving, settle_options
+from lamplighter.control.features.endpoints.store import READ_WRITE, Endpoint
+from lamplighter.control.features.regions.plan import check_region
+from lamplighter.control.kernel import Kernel
+from lamplighter.control.operations.model import NewOperation
+from lamplighter.control.operations.store import require_idle
+from lamplighter.control.schedule import schedule
+from lamplighter.control.scope import ProjectScope, find_branch, find_primary, find_project
+
+Changed = tuple[Endpoint, list[WireOperation]]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointWish:
+    """An endpoint to be made, checked but for what only the catalog knows."""
+
+    type: EndpointType
+    options: EndpointOptions
+    name: str | None = None
+    disabled: bool = False
+    passwordless_access: bool = True
+    region_id: str | None = None
+    provisioner: str | None = None
+
+
+class Endpoints:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def of_project(self, caller: Caller, project_id: str) -> list[Endpoint]:
+        """Raises NotFound."""
+        async with self._kernel.catalog.connection() as conn:
+            await find_project(conn, caller, project_id)
+            return await store.of_project(conn, project_id)
+
+    async def of_branch(self, caller: Caller, project_id: str, branch_id: str) -> list[Endpoint]:
+        """Raises NotFound."""
+        async with self._kernel.catalog.connection() as conn:
+            await find_project(conn, caller, project_id)
+            branch = await find_branch(conn, project_id, branch_id)
+            return await store.of_branch(conn, branch.id)
+
+    async def get(self, caller: Caller, project_id: str, endpoint_id: str) -> Endpoint:
+        """Raises NotFound."""
+        async with self._kernel.catalog.connection() as conn:
+            await find_project(conn, caller, project_id)
+            return await self._require(conn, project_id, endpoint_id)
+
+    async def wish(self, body: Any, project: ProjectScope, *, settings: Mapping[str, Any] | None) -> EndpointWish:
+        """What a request body asks for, with the project's defaults. Raises BadRequest.
+
+        `body` has the fields of Neon's endpoint options; those that it lacks are taken as not given.
+        """
+        options = settle_options(
+            defaults=project.default_endpoint_settings,
+            min_cu=getattr(body, "autoscaling_limit_min_cu", None),
+            max_cu=getattr(body, "autoscaling_limit_max_cu", None),
+            suspend_timeout_seconds=getattr(body, "suspend_timeout_seconds", None),
+            settings=settings,
+        )
+        await self.check_settings(options, project.pg_version)
+        return EndpointWish(
+            type=body.type,
+            options=options,
+            name=getattr(body, "name", None),
+            disabled=bool(getattr(body, "disabled", None)),
+            passwordless_access=getattr(body, "passwordless_access", None) is not False,
+            region_id=getattr(body, "region_id", None),
+            provisioner=getattr(body, "provisioner", None),
+        )
+
+    async def check_settings(self, options: EndpointOptions, major: int) -> None:
+        """Raise BadRequest when Postgres would not take the settings, or must not be given them."""
+        problems = await self._kernel.plane.check_settings(options.pg_settings, major=major)
+        if problems:
+            raise BadRequest("invalid pg_settings: " + "; ".join(problems))
+
+    async def insert(self, conn: Connection, project: ProjectScope, branch_id: str, wish: EndpointWish) -> Endpoint:
+        """The row of a new endpoint, about to be started unless it is disabled."""
+        taken = await store.ports(conn)
+        return await store.insert(
+            conn,
+            endpoint_id=new_endpoint_id(self._kernel.choice),
+            project_id=project.id,
+            branch_id=branch_id,
+            name=wish.name,
+            type=wish.type,
+            options=wish.options,
+            region_id=check_region(wish.region_id or project.region_id),
+            provisioner=wish.provisioner or project.provisioner,
+            port=self._kernel.plane.free_port(taken),
+            disabled=wish.disabled,
+            passwordless_access=wish.passwordless_access,
+            pending_state=None if wish.disabled else "active",
+            now=self._kernel.now(),
+        )
+
+    async def create(self, caller: Caller, project_id: str, body: Any, *, settings: Mapping[str, Any] | None) -> Changed:
+        """Raises NotFound, BadRequest, Conflict for a second read-write endpoint, Locked."""
+        async with self._kernel.catalog.transaction() as conn:
+            project = await find_project(conn, caller, project_id, lock=True)
+            wish = await self.wish(body, project, settings=settings)
+            branch = await find_branch(conn, project_id, body.branch_id)
+            if wish.type == READ_WRITE and await find_primary(conn, branch.id) is not None:
+                raise Conflict("read-write endpoint already exists")
+            await require_idle(conn, project_id)
+            endpoint = await self.insert(conn, project, branch.id, wish)
+            wanted = [] if wish.disabled else [recipes.start(branch.id, endpoint.id)]
+            operations = await schedule(self._kernel, conn, project_id, wanted)
+        self._kernel.wake()
+        return endpoint, operations
+
+    async def update(
+        self, caller: Caller, project_id: str, endpoint_id: str, body: Any, *, settings: Mapping[str, Any] | None
+    ) -> Changed:
+        """Change what the body names. Raises NotFound, BadRequest, Locked, NotServed for another branch."""
+        async with self._kernel.catalog.transaction() as conn:
+            project = await find_project(conn, caller, project_id, lock=True)
+            endpoint = await self._require(conn, project_id, endpoint_id)
+            refuse_moving(body.branch_id, endpoint.branch_id)
+            present: dict[str, Any] = {
+                "autoscaling_limit_min_cu": endpoint.autoscaling_limit_min_cu,
+                "autoscaling_limit_max_cu": endpoint.autoscaling_limit_max_cu,
+                "suspend_timeout_seconds": endpoint.suspend_timeout_seconds,
+            }
+            options = settle_options(
+                defaults=present,
+                min_cu=body.autoscaling_limit_min_cu,
+                max_cu=body.autoscaling_limit_max_cu,
+                suspend_timeout_seconds=body.suspend_timeout_seconds,
+                settings={**endpoint.settings, **(settings or {})},
+            )
+            await self.check_settings(options, project.pg_version)
+            disabled = endpoint.disabled if body.disabled is None else body.disabled
+            wanted = self._after_update(endpoint, options, disabled=disabled)
+            if wanted:
+                await require_idle(conn, project_id)
+            await store.update(
+                conn,
+                endpoint,
+                name=endpoint.name if body.name is None else body.name,
+                options=options,
+                disabled=disabled,
+                passwordless_access=(
+                    endpoint.passwordless_access if body.passwordless_access is None else body.passwordless_access
+                ),
+                now=self._kernel.now(),
+            )
+            operations = await schedule(self._kernel, conn, project_id, wanted)
+            endpoint = await self._require(conn, project_id, endpoint_id)
+        self._kernel.wake()
+        return endpoint, operations
+
+    def _after_update(self, endpoint: Endpoint, options: EndpointOptions, *, disabled: bool) -> list[NewOperation]:
+        place = (endpoint.branch_id, endpoint.id)
+        if disabled and not endpoint.disabled and endpoint.current_state == "active":
+            return [recipes.suspend(*place)]
+        size = (endpoint.autoscaling_limit_min_cu, endpoint.autoscaling_limit_max_cu)
+        if size == (options.min_cu, options.max_cu) and dict(options.settings) == endpoint.settings:
+            return []
+        return [recipes.configure(*place)]
+
+    async def delete(self, caller: Caller, project_id: str, endpoint_id: str) -> Changed | None:
+        """None when there is no such endpoint. Raises NotFound (project), Unprocessable for a protected branch, Locked."""
+        async with self._kernel.catalog.transaction() as conn:
+            await find_project(conn, caller, project_id, lock=True)
+            endpoint = await store.find(conn, project_id, endpoint_id)
+            if endpoint is None:
+                return None
+            if (await find_branch(conn, project_id, endpoint.branch_id)).protected:
+                raise Unprocessable("the computes of a protected branch cannot be deleted")
+            await require_idle(conn, project_id)
+            await store.mark_deleted(conn, endpoint_id, now=self._kernel.now())
+            wanted = [recipes.remove_endpoint(endpoint.branch_id, endpoint_id)]
+            operations = await schedule(self._kernel, conn, project_id, wanted)
+        self._kernel.wake()
+        return endpoint, operations
+
+    async def start(self, caller: Caller, project_id: str, endpoint_id: str) -> Changed:
+        """Raises NotFound, Unprocessable for a disabled endpoint, Locked. One that runs is left running."""
+        return await self._run(caller, project_id, endpoint_id, self._to_start)
+
+    async def suspend(self, caller: Caller, project_id: str, endpoint_id: str) -> Changed:
+        """Raises NotFound, Locked. One that sleeps is left asleep."""
+        return await self._run(caller, project_id, endpoint_id, self._to_suspend)
+
+    async def restart(self, caller: Caller, project_id: str, endpoint_id: str) -> Changed:
+        """Raises NotFound, Unprocessable for a disabled endpoint, Locked."""
+        return await self._run(caller, project_id, endpoint_id, self._to_restart)
+
+    def _to_start(self, endpoint: Endpoint) -> tuple[Sequence[NewOperation], str | None]:
+        if endpoint.disabled:
+            raise Unprocessable("endpoint is disabled; enable it first")
+        if endpoint.current_state == "active" and self._kernel.plane.is_running(endpoint.id):
+            return [], None
+        return [recipes.start(endpoint.branch_id, endpoint.id)], "active"
+
+    def _to_suspend(self, endpoint: Endpoint) -> tuple[Sequence[NewOperation], str | None]:
+        if endpoint.current_state != "active":
+            return [], None
+        return [recipes.suspend(endpoint.branch_id, endpoint.id)], "idle"
+
+    def _to_restart(self, endpoint: Endpoint) -> tuple[Sequence[NewOperation], str | None]:
+        if endpoint.disabled:
+            raise Unprocessable("endpoint is disabled; enable it first")
+        place = (endpoint.branch_id, endpoint.id)
+        return [recipes.suspend(*place), recipes.start(*place)], "active"
+
+    async def _run(self, caller: Caller, project_id: str, endpoint_id: str, plan: Any) -> Changed:
+        async with self._kernel.catalog.transaction() as conn:
+            await find_project(conn, caller, project_id, lock=True)
+            endpoint = await self._require(conn, project_id, endpoint_id)
+            await require_idle(conn, project_id)
+            wanted, pending = plan(endpoint)
+            if wanted:
+                await store.set_pending(conn, endpoint_id, pending, now=self._kernel.now())
+            operations = await schedule(self._kernel, conn, project_id, wanted, running=len(wanted))
+            endpoint = await self._require(conn, project_id, endpoint_id)
+        self._kernel.wake()
+        return endpoint, operations
+
+    async def _require(self, conn: Connection, project_id: str, endpoint_id: str) -> Endpoint:
+        endpoint = await store.find(conn, project_id, endpoint_id)
+        if endpoint is None:
+            raise NotFound("endpoint not found")
+        return endpoint

@@ -1,0 +1,204 @@
+"""What operations on endpoints do: start, suspend, reconfigure, delete; and bringing roles and databases in line.
+
+Each operation is one step that looks at the world first, not several that are recorded: after a crash (or a reboot of the
+host) a compute that an earlier attempt had started may be gone again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lamplighter import faults
+from lamplighter.control import recipes
+from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.features.databases.service import Databases
+from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.store import READ_ONLY, READ_WRITE, Endpoint
+from lamplighter.control.features.roles.service import Roles
+from lamplighter.control.kernel import Kernel
+from lamplighter.control.operations.engine import Recipe, Step
+from lamplighter.control.operations.model import Operation
+from lamplighter.control.ports import ComputeOrder, Follow, SqlChanges
+from lamplighter.control.scope import find_primary
+
+MAINTENANCE_CU = 0.25
+
+
+class EndpointSteps:
+    def __init__(self, kernel: Kernel, *, roles: Roles, databases: Databases) -> None:
+        self._kernel = kernel
+        self._roles = roles
+        self._databases = databases
+
+    def recipes(self) -> Mapping[str, Recipe]:
+        give_up = self._give_up
+        return {
+            kind: Recipe(kind, (Step("run", run),), on_give_up=give_up)
+            for kind, run in {
+                recipes.ENDPOINT_START: self.start,
+                recipes.ENDPOINT_SUSPEND: self.suspend,
+                recipes.ENDPOINT_CONFIGURE: self.configure,
+                recipes.ENDPOINT_DELETE: self.delete,
+                recipes.BRANCH_APPLY: self.apply,
+            }.items()
+        }
+
+    async def start(self, operation: Operation) -> None:
+        async with self._kernel.catalog.connection() as conn:
+            endpoint = await self._load(conn, operation)
+            if endpoint is None:
+                return
+            order = await self._order(conn, endpoint)
+        if endpoint.type == READ_ONLY and not self._kernel.plane.is_running(endpoint.id):
+            await self._copy_for_standby(endpoint, order)
+        await self._kernel.plane.start_compute(order)
+        faults.point("endpoint.start.after_ready")
+        if endpoint.type == READ_WRITE:
+            await self._bring_in_line(endpoint.branch_id, endpoint.id)
+        faults.point("endpoint.start.after_apply")
+        async with self._kernel.catalog.connection() as conn:
+            await store.set_active(conn, endpoint.id, now=self._kernel.now())
+
+    async def suspend(self, operation: Operation) -> None:
+        async with self._kernel.catalog.connection() as conn:
+            endpoint = await self._load(conn, operation)
+        if endpoint is None or endpoint.current_state == "idle":
+            return
+        await self._stop(endpoint)
+        async with self._kernel.catalog.connection() as conn:
+            await store.set_idle(conn, endpoint.id, now=self._kernel.now())
+
+    async def configure(self, operation: Operation) -> None:
+        """A new size or new settings: a compute that runs is restarted with them."""
+        async with self._kernel.catalog.connection() as conn:
+            endpoint = await self._load(conn, operation)
+        if endpoint is not None and endpoint.current_state == "active":
+            await self._stop(endpoint)
+            await self.start(operation)
+
+    async def delete(self, operation: Operation) -> None:
+        async with self._kernel.catalog.connection() as conn:
+            endpoint = await self._load(conn, operation)
+        if endpoint is None:
+            return
+        await self._stop(endpoint)
+        async with self._kernel.catalog.connection() as conn:
+            await store.remove(conn, endpoint.id)
+
+    async def apply(self, operation: Operation) -> None:
+        """Roles and databases of a branch. One that sleeps is opened for it, for the platform alone, and closed again."""
+        assert operation.branch_id is not None  # noqa: S101 - this kind is always of a branch
+        plane, branch_id = self._kernel.plane, str(operation.branch_id)
+        async with self._kernel.catalog.connection() as conn:
+            primary = await find_primary(conn, branch_id)
+        if primary is not None and plane.is_running(primary.id):
+            await self._bring_in_line(branch_id, primary.id)
+            return
+        async with self._kernel.catalog.connection() as conn:
+            order = await self.maintenance_order(conn, branch_id)
+        try:
+            await plane.start_compute(order)
+            await self._bring_in_line(branch_id, order.id)
+        finally:
+            await plane.stop_compute(order.id, volume_id=order.volume_id)
+
+    async def maintenance_order(self, conn: Connection, branch_id: str) -> ComputeOrder:
+        """A compute that nobody but the platform can reach, for work inside a sleeping branch."""
+        cursor = await conn.execute(
+            "select p.pg_version from branches b join projects p on p.id = b.project_id where b.id = %s", (branch_id,)
+        )
+        row = await cursor.fetchone()
+        assert row is not None  # noqa: S101 - operations of a branch end before its row goes
+        return ComputeOrder(
+            id=branch_id, volume_id=branch_id, major=row["pg_version"], port=None, cu=MAINTENANCE_CU, settings={}
+        )
+
+    async def _load(self, conn: Connection, operation: Operation) -> Endpoint | None:
+        assert operation.endpoint_id is not None  # noqa: S101 - these kinds are always of an endpoint
+        return await store.load(conn, operation.endpoint_id)
+
+    async def _order(self, conn: Connection, endpoint: Endpoint) -> ComputeOrder:
+        cursor = await conn.execute("select pg_version, settings from projects where id = %s", (endpoint.project_id,))
+        project = await cursor.fetchone()
+        assert project is not None  # noqa: S101 - an endpoint's row references it
+        siblings = await store.of_branch(conn, endpoint.branch_id)
+        follow: Follow | None = None
+        followers: tuple[str, ...] = ()
+        if endpoint.type == READ_ONLY:
+            primary = next((one for one in siblings if one.type == READ_WRITE), None)
+            # A branch without a read-write endpoint has nobody to follow: the standby shows what its volume holds.
+            follow = Follow(primary.id, primary.autoscaling_limit_max_cu) if primary else Follow(endpoint.branch_id, 0.25)
+        else:
+            followers = tuple(
+                one.id for one in siblings if one.type == READ_ONLY and self._kernel.plane.is_running(one.id)
+            )
+        return ComputeOrder(
+            id=endpoint.id,
+            volume_id=endpoint.volume_id,
+            major=project["pg_version"],
+            port=endpoint.port,
+            cu=endpoint.autoscaling_limit_max_cu,
+            settings=dict(endpoint.settings.get("pg_settings") or {}),
+            logical_replication=bool(project["settings"].get("enable_logical_replication")),
+            follow=follow,
+            followers=followers,
+        )
+
+    async def _copy_for_standby(self, endpoint: Endpoint, order: ComputeOrder) -> None:
+        """A standby begins from its branch as it is now: what it had before may lack WAL that is gone."""
+        assert order.follow is not None  # noqa: S101 - read-only orders follow
+        plane, primary = self._kernel.plane, order.follow.primary_id
+        await plane.delete_volume(endpoint.volume_id)
+        running = primary if plane.is_running(primary) else None
+        if running is not None:
+            await plane.keep_for_follower(running, endpoint.id)
+        await plane.clone_volume(endpoint.branch_id, endpoint.volume_id, running_compute=running)
+
+    async def _stop(self, endpoint: Endpoint) -> None:
+        plane = self._kernel.plane
+        await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
+        if endpoint.type == READ_ONLY:
+            async with self._kernel.catalog.connection() as conn:
+                primary = await find_primary(conn, endpoint.branch_id)
+            if primary is not None:
+                await plane.drop_follower(primary.id, endpoint.id)
+            await plane.delete_volume(endpoint.volume_id)
+
+    async def _bring_in_line(self, branch_id: str, compute_id: str) -> None:
+        """Make true inside Postgres what the catalog wants and does not know to be done."""
+        async with self._kernel.catalog.connection() as conn:
+            roles = await self._roles.pending(conn, branch_id)
+            databases = await self._databases.pending(conn, branch_id)
+            cursor = await conn.execute(
+                "select p.store_passwords from branches b join projects p on p.id = b.project_id where b.id = %s",
+                (branch_id,),
+            )
+            row = await cursor.fetchone()
+        changes = SqlChanges(roles.wanted, databases.wanted, databases.unwanted, roles.unwanted)
+        if not changes:
+            return
+        await self._kernel.plane.apply(compute_id, changes)
+        async with self._kernel.catalog.transaction() as conn:
+            keep = bool(row and row["store_passwords"])
+            await self._roles.settle(conn, branch_id, roles, keep_passwords=keep)
+            await self._databases.settle(conn, branch_id, databases)
+
+    async def leave_idle(self, operation: Operation, _error: str) -> None:
+        """The branch could not be made, so the starts behind it are off: its endpoints are not about to be active."""
+        async with self._kernel.catalog.connection() as conn:
+            for endpoint in await store.of_branch(conn, str(operation.branch_id)):
+                await store.set_idle(conn, endpoint.id, now=self._kernel.now())
+
+    async def _give_up(self, operation: Operation, _error: str) -> None:
+        """What could not be started is idle, not forever about to be active; what could not be stopped is what it is."""
+        if operation.endpoint_id is None:
+            return
+        plane = self._kernel.plane
+        async with self._kernel.catalog.connection() as conn:
+            endpoint = await store.load(conn, operation.endpoint_id)
+            if endpoint is None:
+                return
+            if plane.is_running(endpoint.id):
+                await store.set_pending(conn, endpoint.id, None, now=self._kernel.now())
+            else:
+                await store.set_idle(conn, endpoint.id, now=self._kernel.now())

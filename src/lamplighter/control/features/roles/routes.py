@@ -1,0 +1,77 @@
+"""`/projects/{project_id}/branches/{branch_id}/roles`."""
+
+from __future__ import annotations
+
+from lamplighter.api.errors import NotFound
+from lamplighter.api.models import roles as wire
+from lamplighter.api.secret import Secret
+from lamplighter.control.changes import changing, reading
+from lamplighter.control.features.names import check_role_name
+from lamplighter.control.features.roles.service import Role, Roles
+from lamplighter.control.http.calls import Call, Reply, Routes, present
+from lamplighter.control.kernel import Kernel, gone
+
+
+def show_role(role: Role, password: Secret | None = None) -> wire.Role:
+    """The password is shown where it was just made, and nowhere else."""
+    return wire.Role(
+        branch_id=role.branch_id,
+        name=role.name,
+        protected=role.protected,
+        authentication_method=role.authentication_method,
+        created_at=role.created_at,
+        updated_at=role.updated_at,
+        **present(password=password.reveal() if password is not None else None),
+    )
+
+
+def routes(kernel: Kernel, roles: Roles) -> Routes:
+    def place(call: Call) -> tuple[str, str]:
+        return call.path["project_id"], call.path["branch_id"]
+
+    async def list_all(call: Call) -> Reply:
+        async with reading(kernel, call.caller, *place(call)) as view:
+            return Reply({"roles": [show_role(role) for role in await roles.of_branch(view.conn, view.branch.id)]})
+
+    async def get(call: Call) -> Reply:
+        async with reading(kernel, call.caller, *place(call)) as view:
+            return Reply({"role": show_role(await roles.get(view.conn, view.branch.id, call.path["role_name"]))})
+
+    async def create(call: Call) -> Reply:
+        wanted = call.body.role
+        name = check_role_name(wanted.name)
+        async with changing(kernel, call.caller, *place(call)) as change:
+            role, password = await roles.create(change.conn, change.branch.id, name, login=not wanted.no_login)
+            operations = await change.apply()
+        return Reply({"role": show_role(role, password), "operations": operations}, 201)
+
+    async def delete(call: Call) -> Reply:
+        async with changing(kernel, call.caller, *place(call)) as change:
+            try:
+                role = await roles.delete(change.conn, change.branch.id, call.path["role_name"])
+            except NotFound:
+                return gone(kernel.place, "role")
+            operations = await change.apply()
+        return Reply({"role": show_role(role), "operations": operations})
+
+    async def reveal(call: Call) -> Reply:
+        async with reading(kernel, call.caller, *place(call)) as view:
+            password = await roles.password(
+                view.conn, view.branch.id, call.path["role_name"], stored=view.project.store_passwords
+            )
+        return Reply({"password": password.reveal()})
+
+    async def reset(call: Call) -> Reply:
+        async with changing(kernel, call.caller, *place(call)) as change:
+            role, password = await roles.reset_password(change.conn, change.branch.id, call.path["role_name"])
+            operations = await change.apply()
+        return Reply({"role": show_role(role, password), "operations": operations})
+
+    return {
+        "listProjectBranchRoles": list_all,
+        "getProjectBranchRole": get,
+        "createProjectBranchRole": create,
+        "deleteProjectBranchRole": delete,
+        "getProjectBranchRolePassword": reveal,
+        "resetProjectBranchRolePassword": reset,
+    }

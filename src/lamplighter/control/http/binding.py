@@ -1,0 +1,196 @@
+"""From the operation table to routes: one endpoint an operation, all alike.
+
+A request is authenticated, allowed, limited, parsed and handed to the feature that serves it; what nobody serves answers
+501. Every error leaves as Neon's error body. An operation that the table calls served and that no feature serves, or the
+other way round, stops the platform at start: the table is what README and OpenAPI tell users.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import structlog
+from psycopg_pool import PoolTimeout
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from lamplighter.api.errors import (
+    ApiError,
+    BadRequest,
+    Conflict,
+    InternalError,
+    Locked,
+    MethodNotAllowed,
+    NotFound,
+    NotServed,
+    PayloadTooLarge,
+    Unavailable,
+)
+from lamplighter.api.operations import OPERATIONS, Operation
+from lamplighter.control.errors import ProjectBusy
+from lamplighter.control.http import auth
+from lamplighter.control.http.calls import Call, Handler, Reply, Routes, to_wire
+from lamplighter.control.http.limits import Limiter
+from lamplighter.control.http.parsing import MAX_BODY, parse_body, parse_parameters
+from lamplighter.control.kernel import Kernel
+
+log = structlog.get_logger(__name__)
+
+BASE = "/api/v2"
+REQUEST_ID = "x-request-id"
+ANSWER_ID = "x-neon-ret-request-id"
+
+
+class TableMismatch(Exception):
+    """The operation table and the features do not serve the same operations."""
+
+    def __init__(self, *, unserved: frozenset[str], unlisted: frozenset[str]) -> None:
+        self.unserved = unserved
+        self.unlisted = unlisted
+        super().__init__(f"{self.__doc__} Served by no feature: {sorted(unserved)}; not in the table: {sorted(unlisted)}.")
+
+
+def check_table(routes: Routes) -> None:
+    """Raise TableMismatch unless `routes` serves exactly what the table calls served."""
+    listed = frozenset(operation.id for operation in OPERATIONS.values() if operation.served)
+    if listed != frozenset(routes):
+        raise TableMismatch(unserved=listed - frozenset(routes), unlisted=frozenset(routes) - listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What every endpoint shares. `limiter` None leaves requests uncounted."""
+
+    kernel: Kernel
+    usage: auth.KeyUsage
+    limiter: Limiter | None
+    monotonic: Callable[[], float] = field(default=time.monotonic)
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body, given up as soon as it is too large: the rest is not read into memory. Raises PayloadTooLarge."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise PayloadTooLarge(f"request body is larger than {MAX_BODY} bytes")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise PayloadTooLarge(f"request body is larger than {MAX_BODY} bytes")
+    return bytes(body)
+
+
+def request_id_of(request: Request) -> str:
+    """The client's own id where it is short and plain, else a new one."""
+    given = request.headers.get(REQUEST_ID, "")
+    return given if 0 < len(given) <= 128 and given.isprintable() and given.isascii() else str(uuid4())
+
+
+def error_response(error: ApiError, request_id: str) -> Response:
+    headers = {ANSWER_ID: request_id}
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
+    return JSONResponse(error.with_request_id(request_id).body(), status_code=error.status, headers=headers)
+
+
+def as_api_error(error: Exception) -> ApiError | None:
+    """Faults below the features that are the request's doing, or pass by themselves; None for what is ours to mend."""
+    match error:
+        case ApiError():
+            return error
+        case ProjectBusy():
+            return Locked()
+        case psycopg.errors.UniqueViolation():
+            return Conflict("a request made at the same time created this resource first")
+        case psycopg.DataError():
+            return BadRequest("invalid request: a value is out of the range that can be stored")
+        case PoolTimeout() | psycopg.OperationalError():
+            return Unavailable("the catalog does not answer; try again")
+        case _:
+            return None
+
+
+def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Callable[[Request], Any]:
+    """The Starlette endpoint of one operation."""
+
+    async def answer(request: Request, request_id: str) -> Response:
+        caller = await auth.authenticate(door.kernel.catalog, request.headers.get("authorization"))
+        address = request.client.host if request.client else ""
+        door.usage.note(caller.key_id, address=address, at=door.kernel.now())
+        if door.limiter is not None:
+            door.limiter.take(caller.account, operation.id, now=door.monotonic())
+        if handler is None:
+            raise NotServed.operation(operation.id)
+        auth.authorize(operation, caller, request.path_params)
+        path, query = parse_parameters(operation, request.path_params, request.query_params)
+        body = parse_body(operation, await read_body(request))
+        reply = await handler(Call(caller, path, query, body, request_id))
+        return render(reply, request_id)
+
+    async def run(request: Request) -> Response:
+        request_id = request_id_of(request)
+        try:
+            return await answer(request, request_id)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as error:
+            known = as_api_error(error)
+            if known is None:
+                log.exception("request.failed", operation=operation.id, request_id=request_id)
+                known = InternalError("internal error; the platform's log tells more under this request id")
+            return error_response(known, request_id)
+
+    return run
+
+
+def render(reply: Reply, request_id: str) -> Response:
+    headers = {ANSWER_ID: request_id}
+    if reply.content is None:
+        return Response(status_code=reply.status, headers=headers)
+    return JSONResponse(to_wire(reply.content), status_code=reply.status, headers=headers)
+
+
+def path_order(operation: Operation) -> tuple[tuple[bool, str], ...]:
+    """Literal segments before parameters, so that `/projects/shared` is not taken for a project."""
+    return tuple((part.startswith("{"), part) for part in operation.path.split("/"))
+
+
+def routes(features: Routes, door: Door) -> list[BaseRoute]:
+    """A route for every operation of the table. Raises TableMismatch."""
+    check_table(features)
+    return [
+        Route(BASE + operation.path, endpoint(operation, features.get(operation.id), door), methods=[operation.method])
+        for operation in sorted(OPERATIONS.values(), key=path_order)
+    ]
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (no such route, wrong method) in Neon's error body."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    match status:
+        case 404:
+            known: ApiError = NotFound("this route does not exist; GET /openapi.json lists those that do")
+        case 405:
+            known = MethodNotAllowed("this method is not allowed on this route")
+        case _:
+            known = ApiError("the request could not be handled", status=status)
+    response = error_response(known, request_id_of(request))
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+def application(features: Routes, door: Door, *extra: BaseRoute) -> Starlette:
+    """The ASGI application: the API, and `extra` routes such as the OpenAPI document."""
+    app = Starlette(routes=[*routes(features, door), *extra], exception_handlers={HTTPException: http_error})
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,127 @@
+"""What the control plane asks of the machine below it: volumes and computes, as one port.
+
+Features talk to this port alone. `lamplighter.platform` implements it with the drivers of `storage` and `compute`.
+Every method may be run again after a crash and then does nothing, or what is still missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A read-only compute is a hot standby: it streams from the compute `primary_id` whenever that runs."""
+
+    primary_id: str
+    primary_cu: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeOrder:
+    """One postmaster to run. `port` None: reachable by the platform alone."""
+
+    id: str
+    volume_id: str
+    major: int
+    port: int | None
+    cu: float
+    settings: Mapping[str, str]
+    logical_replication: bool = False
+    follow: Follow | None = None
+    #: Standbys that stream from this compute once it runs.
+    followers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    """A role to make, or whose password to set; `password` None makes a role that cannot log in by password."""
+
+    name: str
+    password: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseChange:
+    """A database to make, to rename from `was`, or to give to `owner`."""
+
+    name: str
+    owner: str
+    was: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SqlChanges:
+    """What is to become true inside one branch's Postgres."""
+
+    roles: Sequence[RoleChange] = ()
+    databases: Sequence[DatabaseChange] = ()
+    drop_databases: Sequence[str] = ()
+    drop_roles: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.roles or self.databases or self.drop_databases or self.drop_roles)
+
+
+class DataPlane(Protocol):
+    """Volumes and computes of this host."""
+
+    async def prepare(self, major: int) -> None:
+        """Make sure that this major can run and that a template of it exists; may fetch it, once."""
+        ...
+
+    async def require_space(self) -> None:
+        """Raise `api.errors.Unprocessable` when the reserve of free space is reached."""
+        ...
+
+    async def create_volume(self, volume_id: str, *, major: int) -> None:
+        """An empty cluster with the database `neondb`, owned by the platform."""
+        ...
+
+    async def clone_volume(self, source_id: str, target_id: str, *, running_compute: str | None) -> None:
+        """Copy on write. `running_compute` is the compute that runs on the source now, if one does."""
+        ...
+
+    async def delete_volume(self, volume_id: str) -> None: ...
+
+    async def start_compute(self, order: ComputeOrder) -> None:
+        """Open the volume and start a postmaster on it; returns when it has answered a query."""
+        ...
+
+    async def stop_compute(self, compute_id: str, *, volume_id: str) -> None:
+        """Stop it, and leave the volume closed."""
+        ...
+
+    def is_running(self, compute_id: str) -> bool: ...
+
+    async def apply(self, compute_id: str, changes: SqlChanges) -> None: ...
+
+    async def copy_schema(self, source_compute: str, target_compute: str) -> None:
+        """Every database of the source, its roles and objects without rows, into a fresh target."""
+        ...
+
+    async def keep_for_follower(self, primary_id: str, follower_id: str) -> None:
+        """From now on the running primary keeps the WAL that this standby, about to be made, has not got yet."""
+        ...
+
+    async def drop_follower(self, primary_id: str, follower_id: str) -> None:
+        """The standby is gone: its primary, if it runs, keeps no WAL for it any more."""
+        ...
+
+    async def logical_size(self, compute_id: str) -> int | None:
+        """Bytes of all databases; None when the compute does not run."""
+        ...
+
+    async def check_settings(self, settings: Mapping[str, str], *, major: int) -> Sequence[str]:
+        """What is wrong with these Postgres settings of a user, in sentences; empty when they may be used."""
+        ...
+
+    def tls(self, major: int) -> bool:
+        """Whether computes of this major speak TLS."""
+        ...
+
+    def free_port(self, taken: frozenset[int]) -> int:
+        """A port of the endpoints' range that is neither in `taken` nor in use on this host."""
+        ...

@@ -1,0 +1,98 @@
+"""What a control plane does about the world when it starts, and when a postmaster ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from lamplighter.control import recipes
+from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.features.endpoints import store
+from lamplighter.control.kernel import Kernel
+from lamplighter.control.operations.store import is_busy
+from lamplighter.control.schedule import schedule
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What is on the host and belongs to nothing in the catalog."""
+
+    computes: tuple[str, ...]
+    volumes: tuple[str, ...]
+
+
+class Reconciler:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def leftovers(self, *, running: Iterable[str], volumes: Iterable[str]) -> Leftovers:
+        """Which of these computes and volumes nobody asked for.
+
+        What an unfinished operation works on is left to it: it cleans up after itself, or takes it up again. Computes
+        that the platform opened on a sleeping branch carry the branch's id; none outlives its operation.
+        """
+        async with self._kernel.catalog.connection() as conn:
+            rows = await (
+                await conn.execute(
+                    "select e.id, e.current_state = 'active' or exists (select from operations o"
+                    " where o.project_id = e.project_id and o.finished_at is null) as wanted from endpoints e"
+                )
+            ).fetchall()
+            branches = await (await conn.execute("select id from branches")).fetchall()
+        endpoints = {row["id"]: row["wanted"] for row in rows}
+        known = {row["id"] for row in branches}
+        return Leftovers(
+            computes=tuple(one for one in running if not endpoints.get(one, False)),
+            volumes=tuple(one for one in volumes if one not in known and one not in endpoints),
+        )
+
+    async def restart_active(self) -> int:
+        """Schedule a start for every endpoint that was active and does not run: the host or the platform was stopped."""
+        started = 0
+        async with self._kernel.catalog.connection() as conn:
+            active = await store.active(conn)
+        for endpoint in active:
+            if self._kernel.plane.is_running(endpoint.id):
+                continue
+            async with self._kernel.catalog.transaction() as conn:
+                await conn.execute("select from projects where id = %s for update", (endpoint.project_id,))
+                # Operations that did not end before the crash come first, and may well be this start, or a deletion.
+                if not await is_busy(conn, endpoint.project_id) or not await self._has_start(conn, endpoint.id):
+                    await schedule(
+                        self._kernel, conn, endpoint.project_id, [recipes.start(endpoint.branch_id, endpoint.id)]
+                    )
+                    started += 1
+        self._kernel.wake()
+        return started
+
+    async def _has_start(self, conn: Connection, endpoint_id: str) -> bool:
+        cursor = await conn.execute(
+            "select 1 from operations where endpoint_id = %s and kind = %s and finished_at is null",
+            (endpoint_id, recipes.ENDPOINT_START),
+        )
+        return await cursor.fetchone() is not None
+
+    async def note_crash(self, compute_id: str, reason: str) -> None:
+        """A postmaster ended that nobody asked to end: its endpoint is idle, and the next start recovers it."""
+        log.warning("compute.crashed", compute_id=compute_id, reason=reason)
+        async with self._kernel.catalog.connection() as conn:
+            endpoint = await store.load(conn, compute_id)
+            if endpoint is not None and endpoint.current_state == "active":
+                await store.set_idle(conn, compute_id, now=self._kernel.now())
+
+    async def measure(self) -> None:
+        """Note the size of every branch whose compute runs."""
+        async with self._kernel.catalog.connection() as conn:
+            active = [one for one in await store.active(conn) if one.type == store.READ_WRITE]
+        for endpoint in active:
+            size = await self._kernel.plane.logical_size(endpoint.id)
+            if size is not None:
+                async with self._kernel.catalog.connection() as conn:
+                    await conn.execute(
+                        "update branches set logical_size = %s where id = %s and logical_size is distinct from %s",
+                        (size, endpoint.branch_id, size),
+                    )

@@ -1,0 +1,46 @@
+"""Named points at which a test can kill this process, to prove that what follows a crash is right.
+
+A point does nothing unless the environment arms it: `LAMP_FAULT=branch.create.after_clone` ends the process with
+SIGKILL when that point is reached, `LAMP_FAULT=NAME:3` when it is reached for the third time. Every point is declared
+in `POINTS`, so that the tests can visit all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+POINTS: frozenset[str] = frozenset(
+    {
+        "project.create.after_commit",
+        "project.create.after_volume",
+        "project.delete.after_stop",
+        "project.delete.after_volumes",
+        "branch.create.after_commit",
+        "branch.create.after_clone",
+        "branch.delete.after_stop",
+        "branch.delete.after_volume",
+        "endpoint.start.after_open",
+        "endpoint.start.after_spawn",
+        "endpoint.start.after_ready",
+        "endpoint.start.after_apply",
+    }
+)
+
+_hits: Counter[str] = Counter()
+
+
+def point(name: str) -> None:
+    """Die here if a test asked for it. Raises KeyError for a name that `POINTS` does not declare."""
+    if name not in POINTS:
+        raise KeyError(name)
+    armed = os.environ.get("LAMP_FAULT")
+    if not armed:
+        return
+    wanted, _, count = armed.partition(":")
+    if wanted != name:
+        return
+    _hits[name] += 1
+    if _hits[name] >= int(count or 1):
+        os.kill(os.getpid(), signal.SIGKILL)

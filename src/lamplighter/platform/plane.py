@@ -1,0 +1,202 @@
+"""The machine below the control plane: the volumes of `storage` and the computes of `compute` as one port."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psycopg
+
+from lamplighter import faults
+from lamplighter.api.errors import Unavailable, Unprocessable
+from lamplighter.compute.backup import Backup
+from lamplighter.compute.binaries import Binaries
+from lamplighter.compute.errors import BinariesError, NotRunning, SystemUserError, TemplateFailed
+from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec, Standby
+from lamplighter.compute.supervisor import Supervisor
+from lamplighter.compute.template import ensure_template
+from lamplighter.control.ports import ComputeOrder, SqlChanges
+from lamplighter.storage.errors import StorageFull
+from lamplighter.storage.ports import BackupEnd, Volumes
+
+TEMPLATE_PREFIX = "template-"
+#: Endpoints are for this host alone.
+LISTEN = "127.0.0.1"
+
+
+def slot_of(compute_id: str) -> str:
+    """The replication slot of a standby: lower case letters, digits and underscores are all that a slot may have."""
+    return "lamp_" + compute_id.replace("-", "_")
+
+
+class RunningSource:
+    """A compute's backup as storage wants it; the two packages do not know each other's types."""
+
+    def __init__(self, backup: Backup) -> None:
+        self._backup = backup
+        self.visible_data_dir = backup.visible_data_dir
+        self.checkpoint = backup.checkpoint
+        self.start = backup.start
+        self.abort = backup.abort
+
+    async def stop(self) -> BackupEnd:
+        end = await self._backup.stop()
+        return BackupEnd(end.label_file, end.tablespace_map, end.first_wal_file, end.last_wal_file)
+
+
+class LocalPlane:
+    """Implements `control.ports.DataPlane` on this host."""
+
+    def __init__(
+        self,
+        *,
+        volumes: Volumes,
+        supervisor: Supervisor,
+        binaries: Binaries,
+        templates: Path,
+        owner: tuple[int, int],
+        ports: tuple[int, int],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._volumes = volumes
+        self._supervisor = supervisor
+        self._binaries = binaries
+        self._templates = templates
+        self._owner = owner
+        self._ports = ports
+        self._progress = progress
+        self._prepared: dict[int, str] = {}
+        self._preparing = asyncio.Lock()
+
+    async def prepare(self, major: int) -> None:
+        await self._template(major)
+
+    async def _template(self, major: int) -> str:
+        """The volume that new clusters of this major are cloned from; made once for each build."""
+        async with self._preparing:
+            if major in self._prepared:
+                return self._prepared[major]
+            try:
+                build = await asyncio.to_thread(self._binaries.ensure, major)
+                seed = await ensure_template(build, self._templates, owner=self._owner, progress=self._progress)
+            except (BinariesError, TemplateFailed, SystemUserError) as error:
+                raise Unavailable(str(error)) from error
+            volume_id = f"{TEMPLATE_PREFIX}{major}-{hashlib.sha256(seed.parent.name.encode()).hexdigest()[:12]}"
+            await self._volumes.import_seed(volume_id, seed)
+            self._prepared[major] = volume_id
+            return volume_id
+
+    async def require_space(self) -> None:
+        try:
+            await self._volumes.require_space()
+        except StorageFull as error:
+            raise Unprocessable(str(error), code="STORAGE_RESERVE_REACHED") from error
+
+    async def create_volume(self, volume_id: str, *, major: int) -> None:
+        await self._volumes.clone(await self._template(major), volume_id, backup=None)
+
+    async def clone_volume(self, source_id: str, target_id: str, *, running_compute: str | None) -> None:
+        if running_compute is None:
+            await self._volumes.clone(source_id, target_id, backup=None)
+            return
+        try:
+            backup = await self._supervisor.backup(running_compute)
+        except NotRunning:
+            # It crashed after the caller had looked: its volume is then like that of any other crashed postmaster.
+            await self._volumes.clone(source_id, target_id, backup=None)
+        else:
+            await self._volumes.clone(source_id, target_id, backup=RunningSource(backup))
+
+    async def delete_volume(self, volume_id: str) -> None:
+        await self._volumes.close(volume_id)
+        await self._volumes.delete(volume_id)
+
+    async def start_compute(self, order: ComputeOrder) -> None:
+        volume = await self._volumes.open(order.volume_id)
+        if order.port is not None:
+            faults.point("endpoint.start.after_open")
+        standby = None
+        if order.follow is not None:
+            standby = Standby(primary_id=order.follow.primary_id, slot=slot_of(order.id))
+        await self._supervisor.start(
+            ComputeSpec(
+                id=order.id,
+                major=order.major,
+                data_dir=volume.data_dir,
+                enter=volume.enter,
+                listen=LISTEN,
+                port=order.port,
+                cu=order.cu,
+                settings=dict(order.settings),
+                standby=standby,
+                logical_replication=order.logical_replication,
+            )
+        )
+        for follower in order.followers:
+            await self._supervisor.create_slot(order.id, slot_of(follower))
+
+    async def stop_compute(self, compute_id: str, *, volume_id: str) -> None:
+        await self._supervisor.stop(compute_id)
+        await self._volumes.close(volume_id)
+
+    def is_running(self, compute_id: str) -> bool:
+        return self._supervisor.status(compute_id).state == "running"
+
+    async def apply(self, compute_id: str, changes: SqlChanges) -> None:
+        await self._supervisor.apply(
+            compute_id,
+            Changes(
+                roles=tuple(RoleSpec(role.name, role.password) for role in changes.roles),
+                databases=tuple(DatabaseSpec(one.name, one.owner, one.was) for one in changes.databases),
+                drop_databases=tuple(changes.drop_databases),
+                drop_roles=tuple(changes.drop_roles),
+            ),
+        )
+
+    async def copy_schema(self, source_compute: str, target_compute: str) -> None:
+        await self._supervisor.copy_schema(source_compute, target_compute)
+
+    async def keep_for_follower(self, primary_id: str, follower_id: str) -> None:
+        await self._supervisor.create_slot(primary_id, slot_of(follower_id))
+
+    async def drop_follower(self, primary_id: str, follower_id: str) -> None:
+        if self.is_running(primary_id):
+            await self._supervisor.drop_slot(primary_id, slot_of(follower_id))
+
+    async def logical_size(self, compute_id: str) -> int | None:
+        try:
+            sizes = await self._supervisor.database_sizes(compute_id)
+        except (NotRunning, psycopg.Error):
+            return None
+        return sum(sizes.values())
+
+    async def check_settings(self, settings: Mapping[str, str], *, major: int) -> Sequence[str]:
+        return await self._supervisor.validate(major, settings) if settings else []
+
+    def tls(self, major: int) -> bool:
+        build = self._binaries.find(major)
+        return build is not None and build.has_openssl
+
+    def free_port(self, taken: frozenset[int]) -> int:
+        for port in range(self._ports[0], self._ports[1] + 1):
+            if port not in taken and can_listen(LISTEN, port):
+                return port
+        raise Unprocessable(
+            f"no port from {self._ports[0]} to {self._ports[1]} is free for another endpoint; delete endpoints, "
+            "or give `lamp up` a wider range (--endpoint-ports)",
+            code="ENDPOINTS_LIMIT_EXCEEDED",
+        )
+
+
+def can_listen(address: str, port: int) -> bool:
+    """Whether nobody has this port now. With SO_REUSEADDR, as Postgres: what lingers in TIME_WAIT is no obstacle."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,71 @@
+"""How a platform is set up: by `lamp up`'s options, else by the environment (`LAMP_...`), else as here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Where a platform lives: for root outside of its home, which the user that Postgres runs as could not enter."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/lamplighter")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "lamplighter"
+
+
+class Settings(BaseSettings):
+    """One platform. Sizes are in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="LAMP_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    #: Address of the API. Endpoints listen on the loopback address alone.
+    host: str = "127.0.0.1"
+    #: 0 takes any free port.
+    port: int = Field(default=7432, ge=0, le=65535)
+    #: First and last port that endpoints may get: below those that the kernel gives to outgoing connections.
+    endpoint_ports: tuple[int, int] = (20000, 29999)
+    #: A catalog in a Postgres of the operator's; None runs one.
+    catalog_url: str | None = None
+    postgres_bin: Path | None = None
+    cache_dir: Path | None = None
+    storage_driver: Literal["btrfs", "reflink", "overlay", "copy"] | None = None
+    storage_reserve: int | None = Field(default=None, ge=0)
+    rate_limits: Literal["off", "neon"] = "off"
+    #: Answer 400 where Neon demands an org_id that could be inferred.
+    strict_org_id: bool = False
+    #: Answer 404 instead of 204 to a DELETE of what is not there.
+    missing_is_404: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @field_validator("endpoint_ports")
+    @classmethod
+    def _ordered(cls, ports: tuple[int, int]) -> tuple[int, int]:
+        if not 1024 <= ports[0] <= ports[1] <= 65535:
+            raise ValueError("give the first and the last port, both from 1024 to 65535")
+        return ports
+
+
+def run_dir_of(data_dir: Path) -> Path:
+    """The directory of sockets and process records of the platform in `data_dir`.
+
+    Short, since a socket's whole path may have 107 bytes; below a directory that is empty after the host has restarted,
+    where there is one.
+    """
+    name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]
+    if os.geteuid() == 0:
+        return Path("/run/lamplighter") / name
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and len(runtime) < 40 and os.access(runtime, os.W_OK):
+        return Path(runtime) / "lamplighter" / name
+    return Path(f"/tmp/lamplighter-{os.geteuid()}") / name  # noqa: S108 - made with mode 0700, and checked to be ours

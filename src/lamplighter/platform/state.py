@@ -1,0 +1,74 @@
+"""What a running platform leaves in its data directory for others to find: who runs, and where it answers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from lamplighter.files import write_atomic
+
+STATE = "platform.json"
+LOCK = "platform.lock"
+
+
+class AlreadyRunning(Exception):
+    """A platform runs on this data directory already."""
+
+    def __init__(self, data_dir: Path, running: Running | None) -> None:
+        self.data_dir = data_dir
+        self.running = running
+        where = f" (process {running.pid}, {running.base_url})" if running else ""
+        super().__init__(f"a platform runs on {data_dir} already{where}; stop it with `lamp down`")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A platform that is up. `started_at` tells the process from a later one with the same id."""
+
+    pid: int
+    started_at: float
+    base_url: str
+    run_dir: str
+
+
+def read_running(data_dir: Path) -> Running | None:
+    """The platform that runs on this directory now; None when none does."""
+    try:
+        state = Running(**json.loads((data_dir / STATE).read_bytes()))
+        if abs(psutil.Process(state.pid).create_time() - state.started_at) > 1.0:
+            return None
+    except (FileNotFoundError, ValueError, TypeError, psutil.NoSuchProcess):
+        return None
+    return state
+
+
+def write_running(data_dir: Path, *, base_url: str, run_dir: Path) -> None:
+    """Announce this process as the platform of the directory."""
+    state = Running(os.getpid(), psutil.Process().create_time(), base_url, str(run_dir))
+    # Others on the host may ask where the API is; no secret is in it.
+    write_atomic(data_dir / STATE, json.dumps(asdict(state)).encode(), mode=0o644)
+
+
+def clear_running(data_dir: Path) -> None:
+    (data_dir / STATE).unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_platform(data_dir: Path) -> Iterator[None]:
+    """Hold the directory's lock. The kernel frees it however the process ends. Raises AlreadyRunning."""
+    handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(data_dir, read_running(data_dir)) from None
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,309 @@
+"""Copying, measuring and removing directory trees. Blocking: run it in a thread, and end it through `stop`.
+
+Nothing here decides what belongs to a clone; that is `plan`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lamplighter.storage import linux, plan
+from lamplighter.storage.errors import ForeignLink
+from lamplighter.storage.ports import Owner
+
+CopyFile = Callable[[int, int], None]
+
+OPAQUE = "user.overlay.opaque"
+_CHUNK = 2**20
+_NO_REFLINK = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
+_NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error: somebody asked for it
+    """The work was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How files are copied, whom the copies belong to (None: whoever runs this), and who may end the work."""
+
+    copy_file: CopyFile
+    owner: Owner | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
+
+
+# --- one file -----------------------------------------------------------------------------------------------------
+
+
+def reflink(source: int, target: int) -> None:
+    """Share the bytes. OSError where the file system cannot."""
+    linux.clone_file(source, target)
+
+
+def copy(source: int, target: int) -> None:
+    """Copy the bytes; reads to the end, wherever that is by then."""
+    try:
+        while os.copy_file_range(source, target, 2**30):
+            pass
+    except OSError as error:
+        if error.errno not in _NO_COPY_RANGE:
+            raise
+    else:
+        return
+    while chunk := os.read(source, _CHUNK):
+        _write_all(target, chunk)
+
+
+def reflink_or_copy(source: int, target: int) -> None:
+    """Share the bytes if the file system can, else copy them."""
+    try:
+        linux.clone_file(source, target)
+    except OSError as error:
+        if error.errno not in _NO_REFLINK:
+            raise
+        copy(source, target)
+
+
+def _copy_control(source: int, target: int) -> None:
+    # Postgres rewrites this file in place; what was read twice the same is no mixture of two writes.
+    content = os.pread(source, _CHUNK, 0)
+    while (again := os.pread(source, _CHUNK, 0)) != content:
+        content = again
+    _write_all(target, content)
+
+
+def _write_all(target: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(target, view) :]
+
+
+def clone_one(source: Path, target: Path, job: Job, *, copy_file: CopyFile | None = None) -> os.stat_result:
+    """Make the regular file `target` from `source`, with its mode. Returns what the source was when it was opened."""
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(reader)
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(writer, stat.S_IMODE(found.st_mode))
+            if job.owner is not None:
+                os.fchown(writer, job.owner.uid, job.owner.gid)
+            (copy_file or job.copy_file)(reader, writer)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+    return found
+
+
+def write_file(path: Path, content: bytes, owner: Owner | None) -> None:
+    """A new file of the data directory, on disk when this returns."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if owner is not None:
+            os.fchown(handle, owner.uid, owner.gid)
+        _write_all(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- a tree -------------------------------------------------------------------------------------------------------
+
+
+def make_directory(path: Path, owner: Owner | None, *, mode: int = 0o700) -> None:
+    """A directory of exactly this mode and owner; no error if it is there."""
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    path.chmod(mode)
+    if owner is not None:
+        os.chown(path, owner.uid, owner.gid)
+
+
+def clone_tree(source: Path, target: Path, job: Job, *, scope: plan.Scope) -> None:
+    """Clone the data directory `source` to `target`, which may exist empty, without what `scope` leaves out.
+
+    Overlay's whiteouts and opaque directories are cloned as such. Files that vanish meanwhile are no error while a
+    backup runs. Raises ForeignLink, Stopped, OSError.
+    """
+    _clone_directory(source, target, "", job, scope)
+    if scope is plan.Scope.BACKUP:
+        clone_one(source / plan.CONTROL_FILE, target / plan.CONTROL_FILE, job, copy_file=_copy_control)
+
+
+def _clone_directory(source: Path, target: Path, relative: str, job: Job, scope: plan.Scope) -> None:
+    job.check()
+    try:
+        mode = stat.S_IMODE(source.lstat().st_mode)
+        # The top must be what Postgres accepts, whatever a seed's directory was.
+        make_directory(target, job.owner, mode=mode if relative else 0o700)
+        if is_opaque(source):
+            set_opaque(target)
+        if plan.is_emptied(relative, scope):
+            return
+        with os.scandir(source) as found:
+            entries = list(found)
+    except FileNotFoundError:
+        if scope is plan.Scope.BACKUP and relative:
+            return
+        raise
+    skipped: frozenset[str] = frozenset()
+    if scope is plan.Scope.BACKUP:
+        skipped = plan.unlogged_files(relative, [entry.name for entry in entries])
+    for entry in entries:
+        if entry.name not in skipped:
+            _clone_entry(entry, target / entry.name, f"{relative}/{entry.name}".lstrip("/"), job, scope)
+
+
+def _clone_entry(entry: os.DirEntry[str], target: Path, relative: str, job: Job, scope: plan.Scope) -> None:
+    if entry.is_symlink():
+        raise ForeignLink(Path(entry.path))
+    if entry.is_dir(follow_symlinks=False):
+        _clone_directory(Path(entry.path), target, relative, job, scope)
+    elif entry.is_file(follow_symlinks=False):
+        if plan.is_left_out(relative, scope):
+            return
+        try:
+            clone_one(Path(entry.path), target, job)
+        except FileNotFoundError:
+            if scope is not plan.Scope.BACKUP:
+                raise
+    elif is_whiteout(entry):
+        make_whiteout(target)
+
+
+def check_links(data: Path) -> None:
+    """Raise ForeignLink for what an atomic snapshot would share with its source unseen."""
+    places = [data / plan.WAL_DIR]
+    tablespaces = data / "pg_tblspc"
+    if tablespaces.is_dir():
+        places.extend(tablespaces.iterdir())
+    for place in places:
+        if place.is_symlink():
+            raise ForeignLink(place)
+
+
+# --- overlay's marks ----------------------------------------------------------------------------------------------
+
+
+def is_whiteout(entry: os.DirEntry[str]) -> bool:
+    """Whether overlay hides what layers below have under this name."""
+    found = entry.stat(follow_symlinks=False)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def make_whiteout(path: Path) -> None:
+    # Device 0/0 is the one that the kernel lets an ordinary user make (since 5.8).
+    os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+
+
+def is_opaque(directory: Path) -> bool:
+    """Whether overlay shows nothing of the layers below this directory."""
+    try:
+        return os.getxattr(directory, OPAQUE) == b"y"
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+        raise
+
+
+def set_opaque(directory: Path) -> None:
+    os.setxattr(directory, OPAQUE, b"y")
+
+
+# --- removing -----------------------------------------------------------------------------------------------------
+
+
+def discard(path: Path, trash: Path) -> None:
+    """Move `path` to the trash at once; emptying it takes its time. No error if there is nothing."""
+    try:
+        path.rename(trash / f"{path.name.lstrip('.')}.{secrets.token_hex(4)}")
+    except FileNotFoundError:
+        return
+
+
+def remove_tree(path: Path, stop: threading.Event) -> None:
+    """Remove a directory with all that it holds, also where its mode forbids looking. Raises Stopped between files."""
+    if stop.is_set():
+        raise Stopped
+    try:
+        with os.scandir(path) as found:
+            entries = list(found)
+    except PermissionError:
+        # The kernel leaves overlay's work directory with mode 000.
+        path.chmod(0o700)
+        with os.scandir(path) as found:
+            entries = list(found)
+    except NotADirectoryError:
+        path.unlink()
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(Path(entry.path), stop)
+        else:
+            Path(entry.path).unlink()
+    path.rmdir()
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def files(path: Path) -> Iterator[os.DirEntry[str]]:
+    """Every regular file below `path`. What vanishes meanwhile is left out."""
+    try:
+        with os.scandir(path) as found:
+            entries = list(found)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from files(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield entry
+
+
+def apparent_bytes(path: Path) -> int:
+    """Sum of the files' lengths."""
+    return sum(found.st_size for found in _stats(path))
+
+
+def allocated_bytes(path: Path) -> int:
+    """Sum of the files' blocks."""
+    return sum(found.st_blocks * 512 for found in _stats(path))
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    for entry in files(path):
+        try:
+            yield entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+
+
+def exclusive_bytes(path: Path) -> int | None:
+    """Bytes below `path` that no other file shares; None where the file system keeps no such record."""
+    total = 0
+    for entry in files(path):
+        try:
+            handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            total += linux.exclusive_bytes(handle)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
+                return None
+            raise
+        finally:
+            os.close(handle)
+    return total

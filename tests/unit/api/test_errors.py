@@ -1,0 +1,99 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamplighter.api import errors
+
+WANTED = {
+    400: errors.BadRequest,
+    401: errors.Unauthenticated,
+    403: errors.PermissionDenied,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    406: errors.NotAcceptable,
+    409: errors.Conflict,
+    412: errors.PreconditionFailed,
+    413: errors.PayloadTooLarge,
+    422: errors.Unprocessable,
+    423: errors.Locked,
+    429: errors.TooManyRequests,
+    500: errors.InternalError,
+    501: errors.NotServed,
+    503: errors.Unavailable,
+}
+
+
+def descendants(kind):
+    return [kind, *(each for child in kind.__subclasses__() for each in descendants(child))]
+
+
+def test_each_status_has_one_class_and_each_public_class_one_status():
+    public = [kind for kind in descendants(errors.ApiError)[1:] if not kind.__name__.startswith("_")]
+    assert dict(errors.BY_STATUS) == WANTED
+    assert sorted(public, key=id) == sorted(WANTED.values(), key=id)
+    assert all(kind.status == status for status, kind in WANTED.items())
+
+
+@pytest.mark.parametrize("kind", WANTED.values())
+def test_the_drawn_tree_names_every_class_with_its_status(kind):
+    assert f"{kind.__name__} {kind.status}" in errors.__doc__
+
+
+@pytest.mark.parametrize("kind", WANTED.values())
+def test_the_body_is_neons(kind):
+    error = kind("what happened", code="SOME_CODE").with_request_id("r-1")
+    assert error.body() == {"request_id": "r-1", "code": "SOME_CODE", "message": "what happened"}
+    assert kind().body() == {"code": "", "message": kind.default}
+    assert str(kind()) == kind.default
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (errors.Unauthenticated(), "supplied credentials do not pass authentication"),
+        (errors.Locked(), "project already has running conflicting operations, scheduling of new ones is prohibited"),
+        (errors.TooManyRequests(), "too many requests"),
+        (errors.TooManyRequests(), "rate limit"),
+        (errors.NotServed.operation("getNeonAuth"), "getNeonAuth is not available on this server"),
+        (
+            errors.BadRequest.undecodable("project (field required)"),
+            "invalid request: decode application/json: invalid: project (field required)",
+        ),
+    ],
+)
+def test_texts_that_clients_look_for(error, words):
+    assert words in error.message
+
+
+@given(
+    status=st.sampled_from(sorted(WANTED)),
+    message=st.text(),
+    code=st.text(),
+    request_id=st.none() | st.text(min_size=1),
+)
+def test_an_error_is_the_same_on_both_sides_of_the_wire(status, message, code, request_id):
+    sent = WANTED[status](message, code=code, request_id=request_id)
+    received = errors.from_answer(sent.status, json.loads(json.dumps(sent.body())))
+    assert type(received) is type(sent)
+    assert received.body() == sent.body()
+    assert received.status == status
+
+
+@given(body=st.none() | st.text() | st.lists(st.integers()) | st.dictionaries(st.text(), st.integers()))
+def test_any_answer_makes_an_error(body):
+    error = errors.from_answer(502, body)
+    assert type(error) is errors.ApiError
+    assert error.status == 502
+    assert error.body()["message"] == errors.ApiError.default
+
+
+def test_only_what_surely_did_nothing_may_be_repeated():
+    assert {status for status, kind in WANTED.items() if kind.retryable} == {423, 429, 503}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_time_to_wait_is_kept(status):
+    assert errors.from_answer(status, {}, retry_after=2.5).retry_after == 2.5
+    assert errors.from_answer(status, {}).retry_after is None
