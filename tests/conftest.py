@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from support.lamp import Lamp, temporary_lamp
 
 

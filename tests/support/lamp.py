@@ -23,7 +23,6 @@ R = TypeVar("R")
 READY_SECONDS = 120.0
 
 
-
 def wait_for(condition: Callable[[], R], *, seconds: float = 30.0, what: str = "the condition") -> R:
     """What `condition` gives once that is true, looked at every 20 ms. Raises TimeoutError after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -40,7 +39,9 @@ def wait_for(condition: Callable[[], R], *, seconds: float = 30.0, what: str = "
 class Lamp:
     """One data directory, and at most one `lamp up` on it. `url` ends with `/api/v2`."""
 
-    def __init__(self, data_dir: Path, *, driver: str | None = None, ports: tuple[int, int], options: tuple[str, ...] = ()):
+    def __init__(
+        self, data_dir: Path, *, driver: str | None = None, ports: tuple[int, int], options: tuple[str, ...] = ()
+    ):
         self.data_dir = data_dir
         self.driver = driver
         self.ports = ports
@@ -146,7 +147,9 @@ class Lamp:
 
     # The API
 
-    def request(self, method: str, path: str, body: Any = None, *, key: str | None = None, **params: Any) -> httpx2.Response:
+    def request(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, **params: Any
+    ) -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
         return httpx2.request(method, self.url + path, json=body, params=params, headers=headers, timeout=60)
 
@@ -161,7 +164,9 @@ class Lamp:
 
         def ended() -> list[dict[str, Any]]:
             found = self.call("GET", f"/projects/{project_id}/operations")["operations"]
-            busy = [one for one in found if one["status"] not in ("finished", "failed", "cancelled", "skipped", "error")]
+            busy = [
+                one for one in found if one["status"] not in ("finished", "failed", "cancelled", "skipped", "error")
+            ]
             return [] if busy else found
 
         return wait_for(ended, seconds=seconds, what=f"the operations of {project_id}")
@@ -172,7 +177,9 @@ class Lamp:
         self.settle(made["project"]["id"])
         return made
 
-    def branch(self, project_id: str, name: str | None = None, *, parent: str | None = None, endpoint: bool = True) -> Any:
+    def branch(
+        self, project_id: str, name: str | None = None, *, parent: str | None = None, endpoint: bool = True
+    ) -> Any:
         """A new branch, ready, with a read-write endpoint unless told otherwise."""
         wanted = {key: value for key, value in {"name": name, "parent_id": parent}.items() if value is not None}
         endpoints = [{"type": "read_write"}] if endpoint else []

@@ -19,7 +19,6 @@ ComputeError
 └── RunDirUnfit                  the run directory cannot hold Unix sockets
 """
 
-# ruff: noqa: N818 - the names say what happened, and read so in an except clause
 from __future__ import annotations
 
 from collections.abc import Sequence

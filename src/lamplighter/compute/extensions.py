@@ -43,6 +43,8 @@ _AFTERWARDS = {
     "dblink": "GRANT USAGE ON FOREIGN DATA WRAPPER dblink_fdw TO neon_superuser WITH GRANT OPTION",
     "pg_prewarm": "REVOKE ALL ON FUNCTION autoprewarm_start_worker(), autoprewarm_dump_now() FROM PUBLIC",
 }
+#: Where builds without time zones of their own look for the system's.
+_ZONES = Path("/usr/share/zoneinfo")
 _UUID_SCRIPT = Path(__file__).with_name("uuid_ossp.sql")
 _MARK = "-- added by Lamplighter: what users who are no superusers need, or must not have"
 
@@ -131,6 +133,17 @@ def prepare_tree(build: Build, progress: Callable[[str], None]) -> None:
 def extensions(build: Build) -> tuple[Extension, ...]:
     """The allow-list as this build has it, by name."""
     return tuple(_describe(build, name) for name in sorted(ALLOWED_EXTENSIONS))
+
+
+def shortcomings(build: Build) -> tuple[str, ...]:
+    """What a user of this build will miss, a sentence each; nothing for a complete one. For `doctor` and lists."""
+    said: list[str] = []
+    if not build.has_openssl:
+        said.append(f"{build.provider} is built without OpenSSL: no TLS inside Postgres")
+    if not (build.share_dir / "timezone").is_dir() and not (_ZONES / "UTC").is_file():
+        said.append("the system has no time zones (package tzdata): only UTC is known")
+    said += [f"extension {one.name}: {one.why}" for one in extensions(build) if not one.available]
+    return tuple(said)
 
 
 def _describe(build: Build, name: str) -> Extension:

@@ -128,9 +128,6 @@ async def _run_together(connection: Connection, steps: Plan) -> None:
 async def _run(connection: Connection, statement: sql.Composed, what: str) -> None:
     try:
         await connection.execute(statement)
-    except psycopg.errors.DuplicateDatabase:
-        # Another request for the same thing was quicker.
-        return
     except psycopg.Error as error:
         raise ChangeFailed(what, _said(error)) from error
 

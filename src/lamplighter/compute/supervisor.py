@@ -86,6 +86,7 @@ class _Compute:
 
     places: Places
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     record: Record | None = None
     watch: ExitWatch | None = None
     #: Set while somebody ends the postmaster on purpose, so that its end is no crash.
@@ -312,7 +313,9 @@ class Supervisor:
 
     async def apply(self, compute_id: str, changes: Changes) -> None:
         """Make, change and drop roles and databases. Raises `ChangeFailed`, `ReservedName`, `NotRunning`."""
-        await sql.apply(lambda dbname: self.connect(compute_id, dbname), changes)
+        # One after the other: two that change one row of a catalog at once fail with "tuple concurrently updated".
+        async with self._compute(compute_id).changing:
+            await sql.apply(lambda dbname: self.connect(compute_id, dbname), changes)
 
     async def backup(self, compute_id: str) -> Backup:
         """This compute as the source of a clone. Raises `NotRunning`."""

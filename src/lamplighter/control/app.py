@@ -10,10 +10,10 @@ from lamplighter.control.features.api_keys.service import ApiKeys
 from lamplighter.control.features.branches import routes as branch_routes
 from lamplighter.control.features.branches.service import Branches
 from lamplighter.control.features.branches.steps import BranchSteps
-from lamplighter.control.features.connection import ConnectionStrings
 from lamplighter.control.features.databases import routes as database_routes
 from lamplighter.control.features.databases.service import Databases
 from lamplighter.control.features.endpoints import routes as endpoint_routes
+from lamplighter.control.features.endpoints.connection import ConnectionStrings
 from lamplighter.control.features.endpoints.service import Endpoints
 from lamplighter.control.features.endpoints.steps import EndpointSteps
 from lamplighter.control.features.operations import routes as operation_routes
@@ -56,14 +56,12 @@ def build(kernel: Kernel) -> Control:
     users, organizations, api_keys = Users(kernel), Organizations(kernel), ApiKeys(kernel, usage)
     roles, databases, endpoints = Roles(kernel), Databases(kernel), Endpoints(kernel)
     branches = Branches(kernel, endpoints=endpoints, roles=roles, databases=databases)
-    projects = Projects(
-        kernel, organizations=organizations, branches=branches, endpoints=endpoints, roles=roles, databases=databases
-    )
+    projects = Projects(kernel, branches=branches, endpoints=endpoints, roles=roles, databases=databases)
     strings = ConnectionStrings(kernel, roles=roles, databases=databases)
     endpoint_steps = EndpointSteps(kernel, roles=roles, databases=databases)
     branch_steps = BranchSteps(kernel, endpoints=endpoint_steps, roles=roles, databases=databases)
     routes: Routes = {
-        **user_routes.routes(users, organizations),
+        **user_routes.routes(users),
         **organization_routes.routes(organizations),
         **api_key_routes.routes(api_keys),
         **region_routes.routes(kernel.place),
@@ -85,5 +83,9 @@ def build(kernel: Kernel) -> Control:
         endpoints=endpoints,
         strings=strings,
         routes=routes,
-        recipes={**ProjectSteps(kernel, endpoints=endpoint_steps).recipes(), **branch_steps.recipes(), **endpoint_steps.recipes()},
+        recipes={
+            **ProjectSteps(kernel, branches=branch_steps, endpoints=endpoint_steps).recipes(),
+            **branch_steps.recipes(),
+            **endpoint_steps.recipes(),
+        },
     )

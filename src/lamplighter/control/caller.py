@@ -11,7 +11,7 @@ KeyKind = Literal["personal", "organization", "project"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The owner of the key of one request. `org_id` is set for organization and project keys, `project_id` for the latter."""
+    """The owner of a request's key. `org_id` is set for organization and project keys, `project_id` for the latter."""
 
     key_id: int
     kind: KeyKind

@@ -1,4 +1,4 @@
-"""The frame of every change inside a branch's Postgres: lock the project, find the branch, and schedule what applies it."""
+"""The frame of every change inside a branch's Postgres: lock the project, find the branch, schedule what applies it."""
 
 from __future__ import annotations
 

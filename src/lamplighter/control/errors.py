@@ -14,7 +14,7 @@ ControlError
         ├── Permanent      trying again cannot help
         └── Skip           there is nothing to do: the operation ends as skipped
 """
-# ruff: noqa: N818, D415 - names say what happened, as those of api.errors do; a class docstring is its message
+# ruff: noqa: D415 - names say what happened, as those of api.errors do; a class docstring is its message
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+#: The database that every new cluster has, ready to be given to its first owner.
+TEMPLATE_DATABASE = "neondb"
+
 
 @dataclass(frozen=True, slots=True)
 class Follow:

@@ -10,6 +10,7 @@ import structlog
 from lamplighter.control import recipes
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.model import READ_WRITE
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.store import is_busy
 from lamplighter.control.schedule import schedule
@@ -51,7 +52,7 @@ class Reconciler:
         )
 
     async def restart_active(self) -> int:
-        """Schedule a start for every endpoint that was active and does not run: the host or the platform was stopped."""
+        """Schedule a start for every endpoint that was active when the host or the platform was stopped."""
         started = 0
         async with self._kernel.catalog.connection() as conn:
             active = await store.active(conn)
@@ -87,7 +88,7 @@ class Reconciler:
     async def measure(self) -> None:
         """Note the size of every branch whose compute runs."""
         async with self._kernel.catalog.connection() as conn:
-            active = [one for one in await store.active(conn) if one.type == store.READ_WRITE]
+            active = [one for one in await store.active(conn) if one.type == READ_WRITE]
         for endpoint in active:
             size = await self._kernel.plane.logical_size(endpoint.id)
             if size is not None:

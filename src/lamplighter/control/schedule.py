@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lamplighter.api.models.operations import Operation as WireOperation
-from lamplighter.control.http.calls import present
 from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.http.calls import present
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations import store
 from lamplighter.control.operations.model import NewOperation, Operation
-
 
 
 async def schedule(

@@ -8,14 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-
 from psycopg.rows import class_row
 
-from lamplighter.api.errors import NotFound, PermissionDenied
+from lamplighter.api.errors import BadRequest, NotFound, PermissionDenied
 from lamplighter.control.caller import Caller
 from lamplighter.control.catalog.pool import Connection
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,8 @@ class BranchScope:
 
 
 _PROJECT: LiteralString = """
-    select p.id, p.org_id, p.pg_version, p.region_id, p.provisioner, p.store_passwords, p.default_endpoint_settings, p.settings
+    select p.id, p.org_id, p.pg_version, p.region_id, p.provisioner, p.store_passwords, p.default_endpoint_settings,
+           p.settings
       from projects p
      where p.id = %(project)s and p.deleted_at is null
        and (%(org)s::text is null or p.org_id = %(org)s)
@@ -91,6 +89,22 @@ async def find_branch(conn: Connection, project_id: str, branch_id: str | None) 
     if row is None:
         raise NotFound("branch not found")
     return row
+
+
+async def choose_organization(conn: Connection, caller: Caller, org_id: str | None, *, infer: bool) -> str:
+    """The organization that a request means: the named one, the key's own, or (with `infer`) the caller's only one.
+
+    Raises BadRequest when it must be named, NotFound, PermissionDenied when the named one is not the caller's.
+    """
+    named = org_id or caller.org_id
+    if named is not None:
+        await require_member(conn, caller, named)
+        return named
+    cursor = await conn.execute("select org_id from members where user_id = %s limit 2", (caller.user_id,))
+    found = await cursor.fetchall()
+    if len(found) != 1 or not infer:
+        raise BadRequest("org_id is required, you can find it on your organization settings page")
+    return str(found[0]["org_id"])
 
 
 async def require_member(conn: Connection, caller: Caller, org_id: str) -> str:

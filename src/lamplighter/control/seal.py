@@ -1,7 +1,7 @@
 """Role passwords at rest: sealed with a key file of mode 0600, since the API can reveal them.
 
-AES-256-GCM; the sealed form is a random 12-byte nonce followed by the ciphertext. What a value belongs to is authenticated
-with it, so that a sealed password cannot be moved to another role's row.
+AES-256-GCM; the sealed form is a random 12-byte nonce followed by the ciphertext. What a value belongs to is
+authenticated with it, so that a sealed password cannot be moved to another role's row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts below the control plane, opened on one data directory: storage, Postgres programs, computes, the catalog."""
+"""The parts below the control plane, opened on one data directory: storage, programs, computes, the catalog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole platform in one process: opened in the order in which its parts need each other, closed the other way round."""
+"""A whole platform in one process: opened in the order in which its parts need each other, closed in reverse."""
 
 from __future__ import annotations
 
@@ -159,9 +159,7 @@ async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
     return mended
 
 
-async def _serve(
-    stack: AsyncExitStack, settings: Settings, control: app.Control, listener: socket.socket
-) -> str:
+async def _serve(stack: AsyncExitStack, settings: Settings, control: app.Control, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     root_url = f"http://{shown}:{port}"

@@ -13,8 +13,6 @@ StorageError
     `-- ToolMissing       a program of the distribution is not installed
 """
 
-# ruff: noqa: N818 - a name says what is the case; that it is an error, the tree says
-
 from __future__ import annotations
 
 from collections.abc import Sequence

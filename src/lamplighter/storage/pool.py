@@ -31,6 +31,8 @@ _MAKE: dict[str, tuple[str, ...]] = {
     "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"),
     "btrfs": ("mkfs.btrfs", "-q"),
 }
+#: An ordinary login's PATH lacks these.
+_SBIN = "/usr/sbin:/sbin"
 _PACKAGE = {"mkfs.xfs": "xfsprogs", "mkfs.btrfs": "btrfs-progs", "losetup": "mount", "mount": "mount"}
 #: discard: what is deleted inside becomes free outside. noatime: a read must not copy metadata that clones share.
 _OPTIONS = {"xfs": "noatime,discard", "btrfs": "noatime,discard=async,user_subvol_rm_allowed"}
@@ -191,8 +193,7 @@ def _devices(pool: Pool) -> list[str]:
 
 
 def _run(program: str, *arguments: str) -> str:
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-    found = shutil.which(program, path=path)
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
     if found is None:
         raise ToolMissing(program, package=_PACKAGE.get(program, "util-linux"))
     done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)

@@ -23,11 +23,10 @@ CopyFile = Callable[[int, int], None]
 OPAQUE = "user.overlay.opaque"
 _CHUNK = 2**20
 _NO_REFLINK = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
-_NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error: somebody asked for it
-    """The work was told to stop."""
+class Stopped(Exception):
+    """The work was told to stop: no error, somebody asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +51,13 @@ def reflink(source: int, target: int) -> None:
 
 
 def copy(source: int, target: int) -> None:
-    """Copy the bytes; reads to the end, wherever that is by then."""
-    try:
-        while os.copy_file_range(source, target, 2**30):
-            pass
-    except OSError as error:
-        if error.errno not in _NO_COPY_RANGE:
-            raise
-    else:
-        return
-    while chunk := os.read(source, _CHUNK):
-        _write_all(target, chunk)
+    """Copy the bytes to the end, wherever that is by then.
+
+    Not by copy_file_range: it may share them, and who asks for a copy wants one that cannot run out of space later.
+    """
+    position = 0
+    while sent := os.sendfile(target, source, position, 2**30):
+        position += sent
 
 
 def reflink_or_copy(source: int, target: int) -> None:
@@ -89,9 +84,15 @@ def _write_all(target: int, content: bytes) -> None:
         view = view[os.write(target, view) :]
 
 
-def clone_one(source: Path, target: Path, job: Job, *, copy_file: CopyFile | None = None) -> os.stat_result:
-    """Make the regular file `target` from `source`, with its mode. Returns what the source was when it was opened."""
-    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def clone_one(
+    source: Path, target: Path, job: Job, *, copy_file: CopyFile | None = None, source_dir: int | None = None
+) -> os.stat_result:
+    """Make the regular file `target` from `source`, with its mode. Returns what the source was when it was opened.
+
+    With `source_dir`, the source is the file of that name in this directory, whatever its path leads to by now.
+    """
+    place = source if source_dir is None else source.name
+    reader = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_dir)
     try:
         found = os.fstat(reader)
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -136,50 +137,79 @@ def clone_tree(source: Path, target: Path, job: Job, *, scope: plan.Scope) -> No
     Overlay's whiteouts and opaque directories are cloned as such. Files that vanish meanwhile are no error while a
     backup runs. Raises ForeignLink, Stopped, OSError.
     """
-    _clone_directory(source, target, "", job, scope)
+    _clone_directory(_Place(source, target, "", None), job, scope)
     if scope is plan.Scope.BACKUP:
         clone_one(source / plan.CONTROL_FILE, target / plan.CONTROL_FILE, job, copy_file=_copy_control)
 
 
-def _clone_directory(source: Path, target: Path, relative: str, job: Job, scope: plan.Scope) -> None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A directory to clone. It is opened by its name in `parent`, a descriptor:
+
+    Whoever may write in the source must not lead root elsewhere by putting a symbolic link on the way.
+    """
+
+    source: Path
+    target: Path
+    relative: str
+    parent: int | None
+
+    def open(self) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self.source if self.parent is None else self.source.name, flags, dir_fd=self.parent)
+
+    def child(self, name: str, handle: int) -> _Place:
+        return _Place(self.source / name, self.target / name, f"{self.relative}/{name}".lstrip("/"), handle)
+
+
+def _clone_directory(place: _Place, job: Job, scope: plan.Scope) -> None:
     job.check()
     try:
-        mode = stat.S_IMODE(source.lstat().st_mode)
-        # The top must be what Postgres accepts, whatever a seed's directory was.
-        make_directory(target, job.owner, mode=mode if relative else 0o700)
-        if is_opaque(source):
-            set_opaque(target)
-        if plan.is_emptied(relative, scope):
-            return
-        with os.scandir(source) as found:
-            entries = list(found)
+        handle = place.open()
     except FileNotFoundError:
-        if scope is plan.Scope.BACKUP and relative:
+        if scope is plan.Scope.BACKUP and place.relative:
             return
         raise
+    try:
+        # The top must be what Postgres accepts, whatever a seed's directory was.
+        mode = stat.S_IMODE(os.fstat(handle).st_mode) if place.relative else 0o700
+        make_directory(place.target, job.owner, mode=mode)
+        if is_opaque(handle):
+            set_opaque(place.target)
+        if not plan.is_emptied(place.relative, scope):
+            _clone_entries(place, handle, job, scope)
+    finally:
+        os.close(handle)
+
+
+def _clone_entries(place: _Place, handle: int, job: Job, scope: plan.Scope) -> None:
+    with os.scandir(handle) as found:
+        entries = list(found)
     skipped: frozenset[str] = frozenset()
     if scope is plan.Scope.BACKUP:
-        skipped = plan.unlogged_files(relative, [entry.name for entry in entries])
+        skipped = plan.unlogged_files(place.relative, [entry.name for entry in entries])
     for entry in entries:
-        if entry.name not in skipped:
-            _clone_entry(entry, target / entry.name, f"{relative}/{entry.name}".lstrip("/"), job, scope)
+        if entry.name in skipped:
+            continue
+        child = place.child(entry.name, handle)
+        if entry.is_symlink():
+            raise ForeignLink(child.source)
+        if entry.is_dir(follow_symlinks=False):
+            _clone_directory(child, job, scope)
+        else:
+            _clone_leaf(entry, child, job, scope)
 
 
-def _clone_entry(entry: os.DirEntry[str], target: Path, relative: str, job: Job, scope: plan.Scope) -> None:
-    if entry.is_symlink():
-        raise ForeignLink(Path(entry.path))
-    if entry.is_dir(follow_symlinks=False):
-        _clone_directory(Path(entry.path), target, relative, job, scope)
-    elif entry.is_file(follow_symlinks=False):
-        if plan.is_left_out(relative, scope):
-            return
-        try:
-            clone_one(Path(entry.path), target, job)
-        except FileNotFoundError:
-            if scope is not plan.Scope.BACKUP:
-                raise
-    elif is_whiteout(entry):
-        make_whiteout(target)
+def _clone_leaf(entry: os.DirEntry[str], place: _Place, job: Job, scope: plan.Scope) -> None:
+    try:
+        if entry.is_file(follow_symlinks=False):
+            if not plan.is_left_out(place.relative, scope):
+                clone_one(place.source, place.target, job, source_dir=place.parent)
+        elif is_whiteout(entry):
+            make_whiteout(place.target)
+    except FileNotFoundError:
+        if scope is not plan.Scope.BACKUP:
+            raise
 
 
 def check_links(data: Path) -> None:
@@ -207,7 +237,7 @@ def make_whiteout(path: Path) -> None:
     os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
 
 
-def is_opaque(directory: Path) -> bool:
+def is_opaque(directory: Path | int) -> bool:
     """Whether overlay shows nothing of the layers below this directory."""
     try:
         return os.getxattr(directory, OPAQUE) == b"y"

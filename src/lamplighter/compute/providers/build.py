@@ -27,7 +27,7 @@ _PROBE_SECONDS = 30.0
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-class ProbeFailed(Exception):  # noqa: N818 - never leaves the package: it becomes one line of BinariesUnavailable
+class ProbeFailed(Exception):  # never leaves the package: it becomes one line of BinariesUnavailable
     """A Postgres is there but does not run. `missing` are the shared libraries that it lacks."""
 
     def __init__(self, why: str, missing: tuple[str, ...] = ()) -> None:

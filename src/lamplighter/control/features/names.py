@@ -5,7 +5,9 @@ from __future__ import annotations
 from lamplighter.api.errors import BadRequest
 
 MAX_BYTES = 63
-RESERVED_ROLES = frozenset({"public", "none", "current_user", "session_user", "cloud_admin", "neon_superuser", "postgres"})
+RESERVED_ROLES = frozenset(
+    {"public", "none", "current_user", "session_user", "cloud_admin", "neon_superuser", "postgres"}
+)
 RESERVED_DATABASES = frozenset({"postgres", "template0", "template1"})
 
 

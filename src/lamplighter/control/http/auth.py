@@ -54,7 +54,8 @@ class KeyUsage:
 
 _CALLER = """
     select id as key_id,
-           case when project_id is not null then 'project' when org_id is not null then 'organization' else 'personal' end as kind,
+           case when project_id is not null then 'project' when org_id is not null then 'organization'
+                else 'personal' end as kind,
            created_by as user_id, org_id, project_id
       from api_keys
      where token_hash = %s and revoked_at is null

@@ -1,8 +1,8 @@
 """From the operation table to routes: one endpoint an operation, all alike.
 
-A request is authenticated, allowed, limited, parsed and handed to the feature that serves it; what nobody serves answers
-501. Every error leaves as Neon's error body. An operation that the table calls served and that no feature serves, or the
-other way round, stops the platform at start: the table is what README and OpenAPI tell users.
+A request is authenticated, allowed, limited, parsed and handed to the feature that serves it; what nobody serves
+answers 501. Every error leaves as Neon's error body. An operation that the table calls served and that no feature
+serves, or the other way round, stops the platform at start: the table is what README and OpenAPI tell users.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class TableMismatch(Exception):
     def __init__(self, *, unserved: frozenset[str], unlisted: frozenset[str]) -> None:
         self.unserved = unserved
         self.unlisted = unlisted
-        super().__init__(f"{self.__doc__} Served by no feature: {sorted(unserved)}; not in the table: {sorted(unlisted)}.")
+        super().__init__(
+            f"{self.__doc__} Served by no feature: {sorted(unserved)}; not in the table: {sorted(unlisted)}."
+        )
 
 
 def check_table(routes: Routes) -> None:

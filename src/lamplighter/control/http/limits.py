@@ -1,5 +1,8 @@
-"""Neon's request limits as token buckets: 700 a minute for an account, 40 a second for a route of it, 10 a second for
-making organization keys (contract section 3.5)."""
+"""Neon's request limits as token buckets.
+
+700 a minute for an account, 40 a second for a route of it, 10 a second for making organization keys (contract section
+3.5).
+"""
 
 from __future__ import annotations
 

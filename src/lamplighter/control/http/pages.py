@@ -1,4 +1,4 @@
-"""Cursors: opaque to clients, checked here. A cursor past the end gives an empty page, a malformed one is a bad request."""
+"""Cursors: opaque to clients, checked here. One past the end gives an empty page, a malformed one is a bad request."""
 
 from __future__ import annotations
 

@@ -157,9 +157,10 @@ class Engine:
         async with asyncio.timeout(timeout):
             while True:
                 progress = self._progress
-                async with self._catalog.connection() as conn:
-                    if not await store.is_busy(conn, project_id):
-                        return
+                with suppress(psycopg.OperationalError):
+                    async with self._catalog.connection() as conn:
+                        if not await store.is_busy(conn, project_id):
+                            return
                 # What other engines do shows in the catalog only.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(progress.wait(), 0.1)

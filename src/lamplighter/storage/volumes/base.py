@@ -222,9 +222,11 @@ class BaseVolumes(ABC):
 
     def _begin(self, new: Path) -> None:
         self._drop(new)
-        self.site.make_room(new)
+        # Closed until it is complete: nobody else may put links where root is going to write.
+        tree.make_directory(new, None)
 
     def _commit(self, new: Path, target: Path) -> None:
+        self.site.make_room(new)
         new.rename(target)
         sync_directory(target.parent)
 

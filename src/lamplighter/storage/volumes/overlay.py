@@ -184,8 +184,9 @@ class OverlayVolumes(BaseVolumes):
         if not any(self._tree(stack.upper).iterdir()):
             return stack
         tree.check_links(self._tree(stack.upper))
-        with self._new_layer() as upper:
-            after = self._with_merged_runs(plan.frozen(stack, upper), job)
+        with contextlib.ExitStack() as made:
+            upper = made.enter_context(self._new_layer())
+            after = self._with_merged_runs(plan.frozen(stack, upper), job, made)
             self._keep_slots(after, job)
             sync_directory(self._layers)
             self._write_stack(place, after)
@@ -222,25 +223,25 @@ class OverlayVolumes(BaseVolumes):
                 tree.make_directory(trees[0] / name, self.site.owner)
                 tree.set_opaque(trees[0] / name)
 
-    def _with_merged_runs(self, stack: Stack, job: tree.Job) -> Stack:
+    def _with_merged_runs(self, stack: Stack, job: tree.Job, made: contextlib.ExitStack) -> Stack:
         for run, merged in list(self._merged.items()):
             stack = plan.with_merged(stack, run, merged) or stack
         run_now = plan.run_to_merge(stack.lowers, limit=plan.HARD_LAYERS)
         if run_now is None:
             return stack
-        merged = self._merge_layers(run_now, job)
+        merged = self._merge_layers(run_now, job, made)
         return plan.with_merged(stack, run_now, merged) or stack
 
     def _merge_run(self, stack: Stack, job: tree.Job) -> None:
         run = plan.run_to_merge(stack.lowers, limit=plan.SOFT_LAYERS)
         if run is not None and run not in self._merged:
             self._require(sum(tree.allocated_bytes(self._tree(layer)) for layer in run))
-            self._merge_layers(run, job)
+            with contextlib.ExitStack() as made:
+                self._merge_layers(run, job, made)
 
-    def _merge_layers(self, run: tuple[str, ...], job: tree.Job) -> str:
+    def _merge_layers(self, run: tuple[str, ...], job: tree.Job, made: contextlib.ExitStack) -> str:
         """Make one layer of several. The volumes that have them take it when they are frozen the next time."""
-        merged = self._make_layer()
-        shutil.rmtree(self._tree(merged))
+        merged = made.enter_context(self._new_layer())
         layers.merge([self._tree(layer) for layer in run], self._tree(merged), job)
         linux.sync_filesystem(self._layers)
         self._merged[run] = merged
@@ -255,19 +256,15 @@ class OverlayVolumes(BaseVolumes):
     @contextlib.contextmanager
     def _new_layer(self) -> Iterator[str]:
         """An empty layer, which is kept if a volume names it at the end."""
-        layer = self._make_layer()
+        layer = secrets.token_hex(4)
+        self._pending.add(layer)
         try:
+            (self._layers / layer).mkdir(mode=0o700)
+            for name in ("t", "w"):
+                tree.make_directory(self._layers / layer / name, self.site.owner)
             yield layer
         finally:
             self._pending.discard(layer)
-
-    def _make_layer(self) -> str:
-        layer = secrets.token_hex(4)
-        self._pending.add(layer)
-        (self._layers / layer).mkdir(mode=0o700)
-        for name in ("t", "w"):
-            tree.make_directory(self._layers / layer / name, self.site.owner)
-        return layer
 
     def _write_stack(self, place: Path, stack: Stack) -> None:
         plan.mount_options(stack)  # refuses a stack that could not be mounted

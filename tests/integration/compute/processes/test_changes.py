@@ -105,7 +105,8 @@ async def test_a_dropped_role_leaves_its_things_to_the_databases_owner(project):
         await connection.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO friend")
     async with await project.user(user="leaver", password="p2", dbname="own") as session:
         await session.execute("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1")
-        await session.execute("ALTER DATABASE own ALLOW_CONNECTIONS false")
+        async with await project.user(user="leaver", password="p2") as connection:
+            await connection.execute("ALTER DATABASE own ALLOW_CONNECTIONS false")
         await supervisor.apply(spec_id, Changes(drop_roles=("leaver", "never-was")))
         with pytest.raises(psycopg.OperationalError):
             await session.execute("SELECT 1")

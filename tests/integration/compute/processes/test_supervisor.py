@@ -245,12 +245,11 @@ async def test_a_run_directory_too_deep_for_sockets_is_refused(house, place):
         Supervisor(place / ("deep" * 20), builds=house.binaries.ensure, owner=house.owner)
 
 
-async def test_a_start_that_is_cancelled_leaves_a_postmaster_that_is_known(house):
+async def test_a_start_that_is_cancelled_leaves_a_postmaster_that_is_known(house, until):
     supervisor = house.supervisor()
     spec = house.spec()
     task = asyncio.create_task(supervisor.start(spec))
-    while supervisor.status(spec.id).state != "running":
-        await asyncio.sleep(0.001)
+    await until(lambda: supervisor.status(spec.id).state == "running")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -275,7 +274,7 @@ async def test_users_settings_do_not_reach_the_platforms_sessions(project):
         await connection.execute("CREATE TABLE public.written (a int)")
 
 
-async def test_uvloop_serves_as_well(house, free_port):
+async def test_uvloop_serves_as_well(house, free_port, until):
     import uvloop
 
     def run() -> None:
@@ -284,9 +283,7 @@ async def test_uvloop_serves_as_well(house, free_port):
             status = await supervisor.start(spec)
             assert await value(supervisor, spec.id, "SELECT 1") == 1
             os.kill(status.pid, signal.SIGKILL)
-            async with asyncio.timeout(20):
-                while not house.crashes:
-                    await asyncio.sleep(0.01)
+            await until(lambda: house.crashes)
             await supervisor.start(spec)
             await supervisor.stop(spec.id)
             await supervisor.close()

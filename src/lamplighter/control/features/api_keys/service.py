@@ -1,4 +1,4 @@
-"""API keys of all three kinds: personal, organization-wide and scoped to a project. A token is shown once, at creation."""
+"""API keys of all three kinds: personal, organization-wide, scoped to a project. A token is shown once, when made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lamplighter.api.errors import NotFound, PermissionDenied
 from lamplighter.api.ids import key_token
 from lamplighter.api.secret import Secret
 from lamplighter.control.caller import Caller
-from lamplighter.control.http.auth import KeyUsage, hash_token
 from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.http.auth import KeyUsage, hash_token
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.scope import find_project, require_member
 
@@ -91,7 +91,7 @@ class ApiKeys:
             (name, hash_token(token.reveal()), user_id, org_id, project_id, self._kernel.now()),
         )
         row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - an insert returns its row
+        assert row is not None
         return await self._get(conn, "", row["id"]), token
 
     async def revoke_personal(self, caller: Caller, key_id: int) -> ApiKey:

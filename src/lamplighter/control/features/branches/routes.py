@@ -4,61 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamplighter.api.errors import ApiError
-from lamplighter.api.models import branches as wire
+from lamplighter.api.errors import PreconditionFailed
 from lamplighter.control.features.branches import store
 from lamplighter.control.features.branches.plan import wish
 from lamplighter.control.features.branches.service import Branches, NewBranch
-from lamplighter.control.features.branches.store import Branch, BranchQuery
-from lamplighter.control.features.connection import ConnectionStrings
-from lamplighter.control.features.databases.routes import show_database
-from lamplighter.control.features.endpoints.routes import settings_of, show_endpoint
-from lamplighter.control.features.roles.routes import show_role
+from lamplighter.control.features.branches.store import BranchQuery
+from lamplighter.control.features.branches.views import show_annotation, show_branch
+from lamplighter.control.features.databases.views import show_database
+from lamplighter.control.features.endpoints.connection import ConnectionStrings
+from lamplighter.control.features.endpoints.views import settings_of, show_endpoint
+from lamplighter.control.features.roles.views import show_role
 from lamplighter.control.http.calls import Call, Reply, Routes, present
 from lamplighter.control.http.pages import BranchCursor
 from lamplighter.control.kernel import Kernel, gone
 
 DEFAULT_PAGE = 10_000
-
-
-def show_branch(branch: Branch) -> wire.Branch:
-    return wire.Branch(
-        id=branch.id,
-        project_id=branch.project_id,
-        name=branch.name,
-        current_state=branch.current_state,
-        state_changed_at=branch.state_changed_at,
-        creation_source=branch.creation_source,
-        primary=branch.is_default,
-        default=branch.is_default,
-        protected=branch.protected,
-        cpu_used_sec=0,
-        compute_time_seconds=0,
-        active_time_seconds=0,
-        written_data_bytes=0,
-        data_transfer_bytes=0,
-        created_at=branch.created_at,
-        updated_at=branch.updated_at,
-        init_source=branch.init_source,
-        created_by=wire.BranchCreator(name=branch.created_by_name, image=""),
-        **present(
-            parent_id=branch.parent_id,
-            parent_timestamp=branch.parent_timestamp,
-            pending_state=branch.pending_state,
-            logical_size=branch.logical_size,
-            expires_at=branch.expires_at,
-            ttl_interval_seconds=branch.ttl_interval_seconds,
-        ),
-    )
-
-
-def show_annotation(branch: Branch) -> dict[str, Any]:
-    return {
-        "object": {"type": "console/branch", "id": branch.id},
-        "value": branch.annotation,
-        "created_at": branch.created_at,
-        "updated_at": branch.created_at,
-    }
 
 
 def query_of(call: Call) -> BranchQuery:
@@ -71,6 +31,18 @@ def query_of(call: Call) -> BranchQuery:
         limit=query["limit"] or DEFAULT_PAGE,
         cursor=BranchCursor.decode(query["cursor"]) if query["cursor"] else None,
     )
+
+
+async def connection_uris(strings: ConnectionStrings, project_id: str, made: NewBranch) -> dict[str, Any]:
+    """The string to a new branch's endpoint; nothing where more than one role or database leaves it open which."""
+    if not made.endpoints or len(made.roles) != 1 or len(made.databases) != 1:
+        return {}
+    try:
+        entry = await strings.of_new(project_id, made.endpoints[0], made.roles[0].name, made.databases[0].name)
+    except PreconditionFailed:
+        # No password is stored, so there is none to show; the branch is made all the same.
+        return {}
+    return {"connection_uris": [entry]}
 
 
 def routes(kernel: Kernel, branches: Branches, strings: ConnectionStrings) -> Routes:
@@ -109,20 +81,10 @@ def routes(kernel: Kernel, branches: Branches, strings: ConnectionStrings) -> Ro
         project_id = call.path["project_id"]
         options = [(one, settings_of(one)) for one in (getattr(call.body, "endpoints", None) or [])]
         made = await branches.create(call.caller, project_id, wish(call.body, now=kernel.now()), options)
-        content = show_new(made)
-        if made.endpoints and len(made.roles) == 1 and len(made.databases) == 1:
-            # No password to show, where none is stored, means no string to give; the branch is made all the same.
-            try:
-                uri = await strings.of_new(project_id, made.endpoints[0], made.roles[0].name, made.databases[0].name)
-            except ApiError:
-                return Reply(content, 201)
-            content["connection_uris"] = [uri]
-        return Reply(content, 201)
+        return Reply({**show_new(made), **await connection_uris(strings, project_id, made)}, 201)
 
     async def update(call: Call) -> Reply:
-        branch = await branches.update(
-            call.caller, call.path["project_id"], call.path["branch_id"], call.body.branch
-        )
+        branch = await branches.update(call.caller, call.path["project_id"], call.path["branch_id"], call.body.branch)
         return Reply({"branch": show_branch(branch), "operations": []})
 
     async def set_default(call: Call) -> Reply:

@@ -16,12 +16,12 @@ from lamplighter.control.caller import Caller
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.errors import ProjectBusy
 from lamplighter.control.features.branches import plan, store
+from lamplighter.control.features.branches.model import Branch
 from lamplighter.control.features.branches.plan import BranchWish
-from lamplighter.control.features.branches.store import Branch, BranchQuery
+from lamplighter.control.features.branches.store import BranchQuery
 from lamplighter.control.features.databases.service import Database, Databases
-from lamplighter.control.features.endpoints import store as endpoint_store
+from lamplighter.control.features.endpoints.model import READ_WRITE, Endpoint
 from lamplighter.control.features.endpoints.service import Endpoints, EndpointWish
-from lamplighter.control.features.endpoints.store import READ_WRITE, Endpoint
 from lamplighter.control.features.roles.service import Role, Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.model import NewOperation
@@ -180,7 +180,9 @@ class Branches:
             await store.set_default(conn, project_id, branch_id, now=now)
             return await self._require(conn, project_id, branch_id)
 
-    async def delete(self, caller: Caller, project_id: str, branch_id: str) -> tuple[Branch, list[WireOperation]] | None:
+    async def delete(
+        self, caller: Caller, project_id: str, branch_id: str
+    ) -> tuple[Branch, list[WireOperation]] | None:
         """None when there is no such branch. Raises NotFound (project), Unprocessable, Locked."""
         async with self._kernel.catalog.transaction() as conn:
             await find_project(conn, caller, project_id, lock=True)
@@ -199,7 +201,7 @@ class Branches:
             children=await store.children(conn, branch.id),
         )
         await require_idle(conn, branch.project_id)
-        endpoints = await endpoint_store.of_branch(conn, branch.id)
+        endpoints = await self._endpoints.in_branch(conn, branch.id)
         await store.mark_deleted(conn, branch.id, now=self._kernel.now())
         wanted = [recipes.suspend(branch.id, one.id) for one in endpoints if one.current_state == "active"]
         return await schedule(self._kernel, conn, branch.project_id, [*wanted, recipes.remove_branch(branch.id)])

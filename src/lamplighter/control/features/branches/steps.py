@@ -8,18 +8,13 @@ from lamplighter import faults
 from lamplighter.control import recipes
 from lamplighter.control.features.branches import store
 from lamplighter.control.features.databases.service import Databases
-from lamplighter.control.features.endpoints import store as endpoint_store
 from lamplighter.control.features.endpoints.steps import EndpointSteps
-from lamplighter.control.features.endpoints.store import READ_ONLY
+from lamplighter.control.features.roles.service import Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.engine import Recipe, Step
 from lamplighter.control.operations.model import Operation
-from lamplighter.control.ports import SqlChanges
-from lamplighter.control.features.roles.service import Roles
+from lamplighter.control.ports import TEMPLATE_DATABASE, SqlChanges
 from lamplighter.control.scope import find_primary
-
-#: The database that every new cluster has, ready to be given to its first owner.
-TEMPLATE_DATABASE = "neondb"
 
 
 class BranchSteps:
@@ -60,7 +55,7 @@ class BranchSteps:
     async def _copy_schema(self, source: str, target: str) -> None:
         """An empty cluster with the source's roles, databases and objects.
 
-        A target that an earlier attempt has left is begun anew: a schema that was loaded by half cannot be gone on with.
+        A target that an earlier attempt has left is begun anew: one cannot go on with a schema that was loaded by half.
         """
         plane = self._kernel.plane
         async with self._kernel.catalog.connection() as conn:
@@ -92,28 +87,12 @@ class BranchSteps:
         await self._kernel.plane.apply(target, SqlChanges(roles.wanted, databases.wanted, spare))
 
     async def remove(self, operation: Operation) -> None:
-        """Stop what runs on the branch, then its volumes, then its rows: a crash in between leaves the rows to try again."""
+        """Stop its computes, delete its volumes, then its rows: after a crash the rows are there to try again."""
         branch_id = str(operation.branch_id)
-        await stop_and_remove(self._kernel, branch_id, points=("branch.delete.after_stop", "branch.delete.after_volume"))
+        volumes = await self._endpoints.stop_all(branch_id)
+        faults.point("branch.delete.after_stop")
+        for volume in volumes:
+            await self._kernel.plane.delete_volume(volume)
+        faults.point("branch.delete.after_volume")
         async with self._kernel.catalog.connection() as conn:
             await store.remove(conn, branch_id)
-
-
-async def stop_computes(kernel: Kernel, branch_id: str) -> list[str]:
-    """Stop every compute of a branch; returns the volumes that it had."""
-    async with kernel.catalog.connection() as conn:
-        endpoints = await endpoint_store.of_branch_even_deleted(conn, branch_id)
-    # Standbys first: they would otherwise look for their primary while it stops.
-    for endpoint in sorted(endpoints, key=lambda one: one.type != READ_ONLY):
-        await kernel.plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
-    await kernel.plane.stop_compute(branch_id, volume_id=branch_id)
-    return [endpoint.id for endpoint in endpoints if endpoint.type == READ_ONLY] + [branch_id]
-
-
-async def stop_and_remove(kernel: Kernel, branch_id: str, *, points: tuple[str, str]) -> None:
-    """Stop a branch's computes and delete its volumes, passing the named fault points."""
-    volumes = await stop_computes(kernel, branch_id)
-    faults.point(points[0])
-    for volume in volumes:
-        await kernel.plane.delete_volume(volume)
-    faults.point(points[1])

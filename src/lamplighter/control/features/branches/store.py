@@ -11,34 +11,9 @@ from psycopg.types.json import Jsonb
 
 from lamplighter.api.errors import BadRequest
 from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.features.branches.model import Branch
 from lamplighter.control.features.branches.plan import BranchWish, ttl_seconds
 from lamplighter.control.http.pages import BranchCursor
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A row of `branches`."""
-
-    id: str
-    project_id: str
-    parent_id: str | None
-    parent_timestamp: datetime | None
-    name: str
-    is_default: bool
-    protected: bool
-    current_state: str
-    pending_state: str | None
-    state_changed_at: datetime
-    init_source: str
-    creation_source: str
-    created_by_name: str
-    logical_size: int | None
-    expires_at: datetime | None
-    ttl_interval_seconds: int | None
-    annotation: dict[str, Any]
-    created_at: datetime
-    updated_at: datetime
-
 
 _COLUMNS: LiteralString = (
     "id, project_id, parent_id, parent_timestamp, name, is_default, protected, current_state, pending_state,"
@@ -85,7 +60,14 @@ async def page(conn: Connection, project_id: str, query: BranchQuery) -> list[Br
             _SELECT
             + " where project_id = %(project)s and deleted_at is null"
             + " and (%(search)s::text is null or name ilike %(search)s or id ilike %(search)s)"
-            + after + " order by " + column + " " + direction + ", id " + direction + " limit %(limit)s",
+            + after
+            + " order by "
+            + column
+            + " "
+            + direction
+            + ", id "
+            + direction
+            + " limit %(limit)s",
             parameters,
         )
         return await cursor.fetchall()
@@ -154,9 +136,9 @@ async def insert(
 ) -> Branch:
     async with conn.cursor(row_factory=class_row(Branch)) as cursor:
         await cursor.execute(
-            "insert into branches (id, project_id, parent_id, name, is_default, protected, current_state, pending_state,"
-            " state_changed_at, init_source, created_by_name, expires_at, ttl_interval_seconds, annotation, created_at,"
-            " updated_at) values (%s, %s, %s, %s, %s, %s, 'init', 'ready', %s, %s, %s, %s, %s, %s, %s, %s)"
+            "insert into branches (id, project_id, parent_id, name, is_default, protected, current_state,"
+            " pending_state, state_changed_at, init_source, created_by_name, expires_at, ttl_interval_seconds,"
+            " annotation, created_at, updated_at) values (%s, %s, %s, %s, %s, %s, 'init', 'ready', %s, %s, %s, %s, %s, %s, %s, %s)"
             " returning " + _COLUMNS,
             (
                 branch_id,
@@ -176,7 +158,7 @@ async def insert(
             ),
         )
         row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - an insert returns its row
+    assert row is not None
     return row
 
 
@@ -184,7 +166,7 @@ async def set_ready(conn: Connection, branch_id: str, *, copied_at: datetime | N
     """`copied_at`: the moment of its parent that the branch shows."""
     await conn.execute(
         "update branches set current_state = 'ready', pending_state = null, state_changed_at = %s, updated_at = %s,"
-        " parent_timestamp = case when parent_id is null then null else coalesce(%s, parent_timestamp) end where id = %s",
+        " parent_timestamp = case when parent_id is not null then coalesce(%s, parent_timestamp) end where id = %s",
         (now, now, copied_at, branch_id),
     )
 
@@ -207,7 +189,8 @@ async def expire_at(conn: Connection, branch_id: str, expires_at: datetime | Non
 async def set_default(conn: Connection, project_id: str, branch_id: str, *, now: datetime) -> None:
     # Two statements: the unique index on the default branch does not allow two of them even within one.
     await conn.execute(
-        "update branches set is_default = false, updated_at = %s where project_id = %s and is_default", (now, project_id)
+        "update branches set is_default = false, updated_at = %s where project_id = %s and is_default",
+        (now, project_id),
     )
     await conn.execute("update branches set is_default = true, updated_at = %s where id = %s", (now, branch_id))
 

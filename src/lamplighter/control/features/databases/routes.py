@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from lamplighter.api.errors import NotFound
-from lamplighter.api.models import databases as wire
 from lamplighter.control.changes import changing, reading
-from lamplighter.control.features.databases.service import Database, Databases
+from lamplighter.control.features.databases.service import Databases
+from lamplighter.control.features.databases.views import show_database
 from lamplighter.control.features.names import check_database_name
 from lamplighter.control.http.calls import Call, Reply, Routes
 from lamplighter.control.kernel import Kernel, gone
-
-
-def show_database(database: Database) -> wire.Database:
-    return wire.Database(
-        id=database.id,
-        branch_id=database.branch_id,
-        name=database.name,
-        owner_name=database.owner_name,
-        created_at=database.created_at,
-        updated_at=database.updated_at,
-    )
 
 
 def routes(kernel: Kernel, databases: Databases) -> Routes:

@@ -15,7 +15,6 @@ from lamplighter.control.kernel import Kernel
 from lamplighter.control.ports import DatabaseChange
 
 
-
 @dataclass(frozen=True, slots=True)
 class Database:
     """A row of `databases`."""
@@ -66,13 +65,16 @@ class Databases:
             raise NotFound("database not found")
         return database
 
-    async def create(self, conn: Connection, branch_id: str, *, name: str, owner: str, was: str | None = None) -> Database:
-        """A database to be made. `was` takes over one that the cluster has already. Raises Conflict, NotFound (owner)."""
+    async def create(
+        self, conn: Connection, branch_id: str, *, name: str, owner: str, was: str | None = None
+    ) -> Database:
+        """A database to be made. `was` takes over one that the cluster has. Raises Conflict, NotFound (owner)."""
         await self._require_owner(conn, branch_id, owner)
         await self._require_free(conn, branch_id, name)
         now = self._kernel.now()
         await conn.execute(
-            "insert into databases (branch_id, name, was, owner_name, created_at, updated_at) values (%s, %s, %s, %s, %s, %s)",
+            "insert into databases (branch_id, name, was, owner_name, created_at, updated_at)"
+            " values (%s, %s, %s, %s, %s, %s)",
             (branch_id, name, was, owner, now, now),
         )
         return await self.get(conn, branch_id, name)
@@ -99,7 +101,9 @@ class Databases:
         """Mark it for dropping. Raises NotFound."""
         database = await self.get(conn, branch_id, name)
         now = self._kernel.now()
-        await conn.execute("update databases set deleted_at = %s, updated_at = %s where id = %s", (now, now, database.id))
+        await conn.execute(
+            "update databases set deleted_at = %s, updated_at = %s where id = %s", (now, now, database.id)
+        )
         return database
 
     async def inherit(self, conn: Connection, parent_id: str, branch_id: str, *, applied: bool) -> None:
@@ -107,7 +111,8 @@ class Databases:
         now = self._kernel.now()
         await conn.execute(
             "insert into databases (branch_id, name, owner_name, applied, created_at, updated_at)"
-            " select %s, name, owner_name, %s, %s, %s from databases where branch_id = %s and deleted_at is null order by id",
+            " select %s, name, owner_name, %s, %s, %s from databases where branch_id = %s and deleted_at is null"
+            " order by id",
             (branch_id, applied, now, now, parent_id),
         )
 
@@ -127,7 +132,8 @@ class Databases:
     async def settle(self, conn: Connection, branch_id: str, done: PendingDatabases) -> None:
         """`done` has been applied."""
         await conn.execute(
-            "update databases set applied = true, was = null where branch_id = %s and name = any(%s) and deleted_at is null",
+            "update databases set applied = true, was = null"
+            " where branch_id = %s and name = any(%s) and deleted_at is null",
             (branch_id, [database.name for database in done.wanted]),
         )
         await conn.execute(

@@ -13,8 +13,8 @@ from lamplighter.control import recipes
 from lamplighter.control.caller import Caller
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.model import READ_WRITE, Endpoint
 from lamplighter.control.features.endpoints.plan import EndpointOptions, EndpointType, refuse_moving, settle_options
-from lamplighter.control.features.endpoints.store import READ_WRITE, Endpoint
 from lamplighter.control.features.regions.plan import check_region
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.model import NewOperation
@@ -54,6 +54,10 @@ class Endpoints:
             await find_project(conn, caller, project_id)
             branch = await find_branch(conn, project_id, branch_id)
             return await store.of_branch(conn, branch.id)
+
+    async def in_branch(self, conn: Connection, branch_id: str) -> list[Endpoint]:
+        """For other features, which have looked whose branch it is."""
+        return await store.of_branch(conn, branch_id)
 
     async def get(self, caller: Caller, project_id: str, endpoint_id: str) -> Endpoint:
         """Raises NotFound."""
@@ -110,7 +114,9 @@ class Endpoints:
             now=self._kernel.now(),
         )
 
-    async def create(self, caller: Caller, project_id: str, body: Any, *, settings: Mapping[str, Any] | None) -> Changed:
+    async def create(
+        self, caller: Caller, project_id: str, body: Any, *, settings: Mapping[str, Any] | None
+    ) -> Changed:
         """Raises NotFound, BadRequest, Conflict for a second read-write endpoint, Locked."""
         async with self._kernel.catalog.transaction() as conn:
             project = await find_project(conn, caller, project_id, lock=True)
@@ -176,7 +182,7 @@ class Endpoints:
         return [recipes.configure(*place)]
 
     async def delete(self, caller: Caller, project_id: str, endpoint_id: str) -> Changed | None:
-        """None when there is no such endpoint. Raises NotFound (project), Unprocessable for a protected branch, Locked."""
+        """None when there is none. Raises NotFound (project), Unprocessable for a protected branch, Locked."""
         async with self._kernel.catalog.transaction() as conn:
             await find_project(conn, caller, project_id, lock=True)
             endpoint = await store.find(conn, project_id, endpoint_id)

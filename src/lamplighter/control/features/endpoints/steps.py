@@ -1,7 +1,7 @@
 """What operations on endpoints do: start, suspend, reconfigure, delete; and bringing roles and databases in line.
 
-Each operation is one step that looks at the world first, not several that are recorded: after a crash (or a reboot of the
-host) a compute that an earlier attempt had started may be gone again.
+Each operation is one step that looks at the world first, not several that are recorded: after a crash (or a reboot of
+the host) a compute that an earlier attempt had started may be gone again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lamplighter.control import recipes
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.databases.service import Databases
 from lamplighter.control.features.endpoints import store
-from lamplighter.control.features.endpoints.store import READ_ONLY, READ_WRITE, Endpoint
+from lamplighter.control.features.endpoints.model import READ_ONLY, READ_WRITE, Endpoint
 from lamplighter.control.features.roles.service import Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.engine import Recipe, Step
@@ -86,8 +86,8 @@ class EndpointSteps:
             await store.remove(conn, endpoint.id)
 
     async def apply(self, operation: Operation) -> None:
-        """Roles and databases of a branch. One that sleeps is opened for it, for the platform alone, and closed again."""
-        assert operation.branch_id is not None  # noqa: S101 - this kind is always of a branch
+        """Roles and databases of a branch. One that sleeps is opened, for the platform alone, and closed again."""
+        assert operation.branch_id is not None
         plane, branch_id = self._kernel.plane, str(operation.branch_id)
         async with self._kernel.catalog.connection() as conn:
             primary = await find_primary(conn, branch_id)
@@ -108,26 +108,39 @@ class EndpointSteps:
             "select p.pg_version from branches b join projects p on p.id = b.project_id where b.id = %s", (branch_id,)
         )
         row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - operations of a branch end before its row goes
+        assert row is not None
         return ComputeOrder(
             id=branch_id, volume_id=branch_id, major=row["pg_version"], port=None, cu=MAINTENANCE_CU, settings={}
         )
 
+    async def stop_all(self, branch_id: str) -> list[str]:
+        """Stop every compute of a branch that is about to go; returns the volumes that it had."""
+        plane = self._kernel.plane
+        async with self._kernel.catalog.connection() as conn:
+            endpoints = await store.of_branch_even_deleted(conn, branch_id)
+        # Standbys first: they would otherwise look for their primary while it stops.
+        for endpoint in sorted(endpoints, key=lambda one: one.type != READ_ONLY):
+            await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
+        await plane.stop_compute(branch_id, volume_id=branch_id)
+        return [endpoint.id for endpoint in endpoints if endpoint.type == READ_ONLY] + [branch_id]
+
     async def _load(self, conn: Connection, operation: Operation) -> Endpoint | None:
-        assert operation.endpoint_id is not None  # noqa: S101 - these kinds are always of an endpoint
+        assert operation.endpoint_id is not None
         return await store.load(conn, operation.endpoint_id)
 
     async def _order(self, conn: Connection, endpoint: Endpoint) -> ComputeOrder:
         cursor = await conn.execute("select pg_version, settings from projects where id = %s", (endpoint.project_id,))
         project = await cursor.fetchone()
-        assert project is not None  # noqa: S101 - an endpoint's row references it
+        assert project is not None
         siblings = await store.of_branch(conn, endpoint.branch_id)
         follow: Follow | None = None
         followers: tuple[str, ...] = ()
         if endpoint.type == READ_ONLY:
             primary = next((one for one in siblings if one.type == READ_WRITE), None)
             # A branch without a read-write endpoint has nobody to follow: the standby shows what its volume holds.
-            follow = Follow(primary.id, primary.autoscaling_limit_max_cu) if primary else Follow(endpoint.branch_id, 0.25)
+            follow = (
+                Follow(primary.id, primary.autoscaling_limit_max_cu) if primary else Follow(endpoint.branch_id, 0.25)
+            )
         else:
             followers = tuple(
                 one.id for one in siblings if one.type == READ_ONLY and self._kernel.plane.is_running(one.id)
@@ -146,7 +159,7 @@ class EndpointSteps:
 
     async def _copy_for_standby(self, endpoint: Endpoint, order: ComputeOrder) -> None:
         """A standby begins from its branch as it is now: what it had before may lack WAL that is gone."""
-        assert order.follow is not None  # noqa: S101 - read-only orders follow
+        assert order.follow is not None
         plane, primary = self._kernel.plane, order.follow.primary_id
         await plane.delete_volume(endpoint.volume_id)
         running = primary if plane.is_running(primary) else None
@@ -190,7 +203,7 @@ class EndpointSteps:
                 await store.set_idle(conn, endpoint.id, now=self._kernel.now())
 
     async def _give_up(self, operation: Operation, _error: str) -> None:
-        """What could not be started is idle, not forever about to be active; what could not be stopped is what it is."""
+        """What could not be started is idle, not about to be active for ever; what could not be stopped stays."""
         if operation.endpoint_id is None:
             return
         plane = self._kernel.plane

@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.features.endpoints.model import Endpoint
 from lamplighter.control.features.endpoints.plan import EndpointOptions, EndpointType
-
-READ_WRITE: EndpointType = "read_write"
-READ_ONLY: EndpointType = "read_only"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A row of `endpoints`."""
-
-    id: str
-    project_id: str
-    branch_id: str
-    name: str | None
-    type: EndpointType
-    current_state: str
-    pending_state: str | None
-    autoscaling_limit_min_cu: float
-    autoscaling_limit_max_cu: float
-    suspend_timeout_seconds: int
-    settings: dict[str, Any]
-    pooler_mode: str
-    disabled: bool
-    passwordless_access: bool
-    region_id: str
-    provisioner: str
-    creation_source: str
-    port: int
-    last_active: datetime | None
-    started_at: datetime | None
-    suspended_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-
-    @property
-    def volume_id(self) -> str:
-        """A read-write compute runs on its branch's volume; a standby on a copy of its own."""
-        return self.branch_id if self.type == READ_WRITE else self.id
-
 
 _COLUMNS: LiteralString = (
     "id, project_id, branch_id, name, type, current_state, pending_state, autoscaling_limit_min_cu,"
-    " autoscaling_limit_max_cu, suspend_timeout_seconds, settings, pooler_mode, disabled, passwordless_access, region_id,"
-    " provisioner, creation_source, port, last_active, started_at, suspended_at, created_at, updated_at"
+    " autoscaling_limit_max_cu, suspend_timeout_seconds, settings, pooler_mode, disabled, passwordless_access,"
+    " region_id, provisioner, creation_source, port, last_active, started_at, suspended_at, created_at, updated_at"
 )
 _SELECT: LiteralString = "select " + _COLUMNS + " from endpoints where "
 
@@ -78,9 +40,7 @@ async def active(conn: Connection) -> list[Endpoint]:
 
 async def find(conn: Connection, project_id: str, endpoint_id: str) -> Endpoint | None:
     async with conn.cursor(row_factory=class_row(Endpoint)) as cursor:
-        await cursor.execute(
-            _SELECT + "project_id = %s and id = %s and deleted_at is null", (project_id, endpoint_id)
-        )
+        await cursor.execute(_SELECT + "project_id = %s and id = %s and deleted_at is null", (project_id, endpoint_id))
         return await cursor.fetchone()
 
 
@@ -122,8 +82,8 @@ async def insert(
     async with conn.cursor(row_factory=class_row(Endpoint)) as cursor:
         await cursor.execute(
             "insert into endpoints (id, project_id, branch_id, name, type, current_state, pending_state,"
-            " autoscaling_limit_min_cu, autoscaling_limit_max_cu, suspend_timeout_seconds, settings, region_id, provisioner,"
-            " port, disabled, passwordless_access, created_at, updated_at)"
+            " autoscaling_limit_min_cu, autoscaling_limit_max_cu, suspend_timeout_seconds, settings, region_id,"
+            " provisioner, port, disabled, passwordless_access, created_at, updated_at)"
             " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) returning " + _COLUMNS,
             (
                 endpoint_id,
@@ -147,7 +107,7 @@ async def insert(
             ),
         )
         row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - an insert returns its row
+    assert row is not None
     return row
 
 
@@ -163,7 +123,8 @@ async def update(
 ) -> None:
     await conn.execute(
         "update endpoints set name = %s, autoscaling_limit_min_cu = %s, autoscaling_limit_max_cu = %s,"
-        " suspend_timeout_seconds = %s, settings = %s, disabled = %s, passwordless_access = %s, updated_at = %s where id = %s",
+        " suspend_timeout_seconds = %s, settings = %s, disabled = %s, passwordless_access = %s, updated_at = %s"
+        " where id = %s",
         (
             name,
             options.min_cu,

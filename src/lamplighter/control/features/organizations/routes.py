@@ -1,4 +1,4 @@
-"""`/organizations/{org_id}` and its members."""
+"""`/organizations/{org_id}`, its members, and the organizations of a caller."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def show_member(member: Member) -> wire.MemberWithUser:
 
 
 def routes(organizations: Organizations) -> Routes:
+    async def of_caller(call: Call) -> Reply:
+        found = await organizations.of_caller(call.caller)
+        return Reply({"organizations": [show_organization(one) for one in found]})
+
     async def get(call: Call) -> Reply:
         return Reply(show_organization(await organizations.get(call.caller, call.path["org_id"])))
 
@@ -47,4 +51,4 @@ def routes(organizations: Organizations) -> Routes:
             pagination = {"next": following, "sort_by": query["sort_by"], "sort_order": query["sort_order"]}
         return Reply({"members": [show_member(one) for one in found], **present(pagination=pagination)})
 
-    return {"getOrganization": get, "getOrganizationMembers": members}
+    return {"getCurrentUserOrganizations": of_caller, "getOrganization": get, "getOrganizationMembers": members}

@@ -66,12 +66,16 @@ class Organizations:
 
     async def of_caller(self, caller: Caller) -> list[Organization]:
         """The organizations of a personal key's owner, or the one that owns the key."""
-        async with self._kernel.catalog.connection() as conn, conn.cursor(row_factory=class_row(Organization)) as cursor:
+        async with (
+            self._kernel.catalog.connection() as conn,
+            conn.cursor(row_factory=class_row(Organization)) as cursor,
+        ):
             if caller.org_id is not None:
                 await cursor.execute(_ORGANIZATION + " where o.id = %s", (caller.org_id,))
             else:
                 await cursor.execute(
-                    _ORGANIZATION + " join members m on m.org_id = o.id where m.user_id = %s order by m.joined_at, o.id",
+                    _ORGANIZATION
+                    + " join members m on m.org_id = o.id where m.user_id = %s order by m.joined_at, o.id",
                     (caller.user_id,),
                 )
             return await cursor.fetchall()
@@ -83,7 +87,7 @@ class Organizations:
             async with conn.cursor(row_factory=class_row(Organization)) as cursor:
                 await cursor.execute(_ORGANIZATION + " where o.id = %s", (org_id,))
                 row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - require_member has seen it in this transaction
+        assert row is not None
         return row
 
     async def members(
@@ -104,28 +108,12 @@ class Organizations:
                 await rows.execute(
                     "select m.id, m.user_id, m.org_id, m.role, m.joined_at, u.email from members m"
                     " join users u on u.id = m.user_id where m.org_id = %s order by "
-                    + order + " " + direction + ", m.id limit %s offset %s",
+                    + order
+                    + " "
+                    + direction
+                    + ", m.id limit %s offset %s",
                     (org_id, size + 1, offset),
                 )
                 found = await rows.fetchall()
         more = len(found) > size
         return found[:size], str(offset + size) if more else None
-
-    async def choose(self, conn: Connection, caller: Caller, org_id: str | None) -> str:
-        """The organization that a request means: the named one, the key's own, or the caller's only one.
-
-        Raises BadRequest when it must be named, PermissionDenied when the named one is not the caller's.
-        """
-        if caller.org_id is not None or org_id is not None:
-            chosen = org_id or caller.org_id
-            assert chosen is not None  # noqa: S101 - one of the two is set
-            await require_member(conn, caller, chosen)
-            return chosen
-        async with conn.cursor(row_factory=class_row(Organization)) as cursor:
-            await cursor.execute(
-                _ORGANIZATION + " join members m on m.org_id = o.id where m.user_id = %s limit 2", (caller.user_id,)
-            )
-            found = await cursor.fetchall()
-        if len(found) != 1 or not self._kernel.place.infer_org:
-            raise BadRequest("org_id is required, you can find it on your organization settings page")
-        return found[0].id

@@ -8,14 +8,14 @@ from typing import Any
 
 from lamplighter.api.models import projects as wire
 from lamplighter.api.models.settings import DefaultEndpointSettings, ProjectSettingsData
-from lamplighter.control.features.branches.routes import show_branch
-from lamplighter.control.features.connection import ConnectionStrings
-from lamplighter.control.features.databases.routes import show_database
-from lamplighter.control.features.endpoints.routes import show_endpoint
+from lamplighter.control.features.branches.views import show_branch
+from lamplighter.control.features.databases.views import show_database
+from lamplighter.control.features.endpoints.connection import ConnectionStrings
+from lamplighter.control.features.endpoints.views import show_endpoint
 from lamplighter.control.features.projects.plan import wish
 from lamplighter.control.features.projects.service import NewProject, Projects
 from lamplighter.control.features.projects.store import Project
-from lamplighter.control.features.roles.routes import show_role
+from lamplighter.control.features.roles.views import show_role
 from lamplighter.control.http.calls import Call, Reply, Routes, present
 from lamplighter.control.kernel import Kernel, Place
 
@@ -53,7 +53,9 @@ def _common(project: Project, place: Place) -> dict[str, Any]:
     }
 
 
-def show_project(project: Project, place: Place, *, period: tuple[datetime, datetime] = (NOWHEN, NOWHEN)) -> wire.Project:
+def show_project(
+    project: Project, place: Place, *, period: tuple[datetime, datetime] = (NOWHEN, NOWHEN)
+) -> wire.Project:
     """As Neon, mutations answer the empty period; a GET answers the present month and the owner."""
     return wire.Project(
         data_storage_bytes_hour=0,

@@ -15,12 +15,10 @@ from lamplighter.control.caller import Caller
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.branches.plan import BranchWish
 from lamplighter.control.features.branches.service import Branches, NewBranch
-from lamplighter.control.features.branches.steps import TEMPLATE_DATABASE
 from lamplighter.control.features.databases.service import Database, Databases
+from lamplighter.control.features.endpoints.model import READ_WRITE
 from lamplighter.control.features.endpoints.plan import settle_options
 from lamplighter.control.features.endpoints.service import Endpoints, EndpointWish
-from lamplighter.control.features.endpoints.store import READ_WRITE
-from lamplighter.control.features.organizations.service import Organizations
 from lamplighter.control.features.projects import plan, store
 from lamplighter.control.features.projects.plan import ProjectWish
 from lamplighter.control.features.projects.store import Project
@@ -28,8 +26,9 @@ from lamplighter.control.features.roles.service import Role, Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.model import NewOperation
 from lamplighter.control.operations.store import require_idle
+from lamplighter.control.ports import TEMPLATE_DATABASE
 from lamplighter.control.schedule import schedule
-from lamplighter.control.scope import find_project
+from lamplighter.control.scope import choose_organization, find_project
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +48,12 @@ class Projects:
         self,
         kernel: Kernel,
         *,
-        organizations: Organizations,
         branches: Branches,
         endpoints: Endpoints,
         roles: Roles,
         databases: Databases,
     ) -> None:
         self._kernel = kernel
-        self._organizations = organizations
         self._branches = branches
         self._endpoints = endpoints
         self._roles = roles
@@ -67,7 +64,7 @@ class Projects:
     ) -> list[Project]:
         """Raises BadRequest when the organization must be named, PermissionDenied."""
         async with self._kernel.catalog.connection() as conn:
-            chosen = await self._organizations.choose(conn, caller, org_id)
+            chosen = await choose_organization(conn, caller, org_id, infer=self._kernel.place.infer_org)
             return await store.page(conn, caller, chosen, search=search, after=cursor, limit=limit)
 
     async def get(self, caller: Caller, project_id: str) -> Project:
@@ -86,7 +83,7 @@ class Projects:
         options = settle_options(defaults=wish.default_endpoint_settings)
         await self._endpoints.check_settings(options, wish.pg_version)
         async with self._kernel.catalog.transaction() as conn:
-            org_id = await self._organizations.choose(conn, caller, wish.org_id)
+            org_id = await choose_organization(conn, caller, wish.org_id, infer=self._kernel.place.infer_org)
             project_id = new_project_id(self._kernel.choice)
             await store.insert(
                 conn, project_id=project_id, org_id=org_id, owner=caller.user_id, wish=wish, now=self._kernel.now()
@@ -101,7 +98,7 @@ class Projects:
             )
             branch_id, endpoint_id = branch.branch.id, branch.endpoints[0].id
             role, password = await self._roles.create(conn, branch_id, wish.role_name)
-            assert password is not None  # noqa: S101 - the first role logs in
+            assert password is not None
             database = await self._databases.create(
                 conn,
                 branch_id,

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from lamplighter import faults
 from lamplighter.control import recipes
-from lamplighter.control.features.branches import store as branch_store
-from lamplighter.control.features.branches.steps import stop_computes
+from lamplighter.control.features.branches.steps import BranchSteps
 from lamplighter.control.features.endpoints.steps import EndpointSteps
 from lamplighter.control.features.projects import store
 from lamplighter.control.kernel import Kernel
@@ -16,15 +15,16 @@ from lamplighter.control.operations.model import Operation
 
 
 class ProjectSteps:
-    def __init__(self, kernel: Kernel, *, endpoints: EndpointSteps) -> None:
+    def __init__(self, kernel: Kernel, *, branches: BranchSteps, endpoints: EndpointSteps) -> None:
         self._kernel = kernel
+        self._branches = branches
         self._endpoints = endpoints
 
     def recipes(self) -> Mapping[str, Recipe]:
         return {
             recipes.PROJECT_CREATE: Recipe(
                 recipes.PROJECT_CREATE,
-                (Step("volume", self.volume), Step("ready", self.ready)),
+                (Step("volume", self.volume), Step("ready", self._branches.ready)),
                 on_give_up=self._endpoints.leave_idle,
             ),
             recipes.PROJECT_DELETE: Recipe(recipes.PROJECT_DELETE, (Step("remove", self.remove),)),
@@ -36,19 +36,15 @@ class ProjectSteps:
         async with self._kernel.catalog.connection() as conn:
             cursor = await conn.execute("select pg_version from projects where id = %s", (operation.project_id,))
             row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - the project's row outlives its operations
+        assert row is not None
         await self._kernel.plane.create_volume(str(operation.branch_id), major=row["pg_version"])
         faults.point("project.create.after_volume")
-
-    async def ready(self, operation: Operation) -> None:
-        async with self._kernel.catalog.connection() as conn:
-            await branch_store.set_ready(conn, str(operation.branch_id), copied_at=None, now=self._kernel.now())
 
     async def remove(self, operation: Operation) -> None:
         """Stop every compute, then delete every volume, then the rows."""
         async with self._kernel.catalog.connection() as conn:
             branches = await store.branch_ids(conn, operation.project_id)
-        volumes = [volume for branch in branches for volume in await stop_computes(self._kernel, branch)]
+        volumes = [volume for branch in branches for volume in await self._endpoints.stop_all(branch)]
         faults.point("project.delete.after_stop")
         for volume in volumes:
             await self._kernel.plane.delete_volume(volume)

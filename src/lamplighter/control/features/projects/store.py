@@ -57,7 +57,7 @@ async def get(conn: Connection, project_id: str) -> Project | None:
 async def page(
     conn: Connection, caller: Caller, org_id: str, *, search: str | None, after: str | None, limit: int
 ) -> list[Project]:
-    """Projects of one organization, by id, after the id `after`. A cursor that was never given finds what follows it."""
+    """Projects of one organization, by id, after the id `after`, which need not exist."""
     async with conn.cursor(row_factory=class_row(Project)) as cursor:
         await cursor.execute(
             _SELECT

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from lamplighter.api.errors import NotFound
-from lamplighter.api.models import roles as wire
-from lamplighter.api.secret import Secret
 from lamplighter.control.changes import changing, reading
 from lamplighter.control.features.names import check_role_name
-from lamplighter.control.features.roles.service import Role, Roles
-from lamplighter.control.http.calls import Call, Reply, Routes, present
+from lamplighter.control.features.roles.service import Roles
+from lamplighter.control.features.roles.views import show_role
+from lamplighter.control.http.calls import Call, Reply, Routes
 from lamplighter.control.kernel import Kernel, gone
-
-
-def show_role(role: Role, password: Secret | None = None) -> wire.Role:
-    """The password is shown where it was just made, and nowhere else."""
-    return wire.Role(
-        branch_id=role.branch_id,
-        name=role.name,
-        protected=role.protected,
-        authentication_method=role.authentication_method,
-        created_at=role.created_at,
-        updated_at=role.updated_at,
-        **present(password=password.reveal() if password is not None else None),
-    )
 
 
 def routes(kernel: Kernel, roles: Roles) -> Routes:

@@ -16,7 +16,6 @@ from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.ports import RoleChange
 
-
 PASSWORD = "password"  # noqa: S105 - Neon's name of the method
 NO_LOGIN = "no_login"
 
@@ -54,7 +53,9 @@ class Roles:
     async def of_branch(self, conn: Connection, branch_id: str) -> list[Role]:
         async with conn.cursor(row_factory=class_row(Role)) as cursor:
             await cursor.execute(
-                "select " + _COLUMNS + " from roles where branch_id = %s and deleted_at is null order by created_at, name",
+                "select "
+                + _COLUMNS
+                + " from roles where branch_id = %s and deleted_at is null order by created_at, name",
                 (branch_id,),
             )
             return await cursor.fetchall()
@@ -71,11 +72,13 @@ class Roles:
             raise NotFound("role not found")
         return role
 
-    async def create(self, conn: Connection, branch_id: str, name: str, *, login: bool = True) -> tuple[Role, Secret | None]:
+    async def create(
+        self, conn: Connection, branch_id: str, name: str, *, login: bool = True
+    ) -> tuple[Role, Secret | None]:
         """A role to be made, with its new password. Raises Conflict."""
         now = self._kernel.now()
         password = Secret(role_password(self._kernel.choice)) if login else None
-        # A role that waits to be dropped and is wanted again is the same role with a new password: the row is taken over.
+        # A role that waits to be dropped and is wanted again is the same role with a new password.
         async with conn.cursor(row_factory=class_row(Role)) as cursor:
             await cursor.execute(
                 "insert into roles (branch_id, name, password_sealed, authentication_method, created_at, updated_at)"
@@ -98,7 +101,8 @@ class Roles:
             raise Unprocessable("this role cannot log in, so it has no password")
         password = Secret(role_password(self._kernel.choice))
         await conn.execute(
-            "update roles set password_sealed = %s, applied = false, updated_at = %s where branch_id = %s and name = %s",
+            "update roles set password_sealed = %s, applied = false, updated_at = %s"
+            " where branch_id = %s and name = %s",
             (self._seal(branch_id, name, password), self._kernel.now(), branch_id, name),
         )
         return await self.get(conn, branch_id, name), password
@@ -128,7 +132,9 @@ class Roles:
             raise PreconditionFailed(None if not stored else "this role has no password")
         return self._open(role)
 
-    async def inherit(self, conn: Connection, parent_id: str, branch_id: str, *, new_passwords: bool, applied: bool) -> None:
+    async def inherit(
+        self, conn: Connection, parent_id: str, branch_id: str, *, new_passwords: bool, applied: bool
+    ) -> None:
         """The parent's roles on its new child. `applied` is true when the child's Postgres has them already.
 
         A child of a protected branch gets passwords of its own: who may reach the child must not so reach the parent.
@@ -162,13 +168,16 @@ class Roles:
         """What has not been applied yet."""
         async with conn.cursor(row_factory=class_row(Role)) as cursor:
             await cursor.execute(
-                "select " + _COLUMNS + " from roles where branch_id = %s and not applied and deleted_at is null", (branch_id,)
+                "select " + _COLUMNS + " from roles where branch_id = %s and not applied and deleted_at is null",
+                (branch_id,),
             )
             wanted = [
                 RoleChange(role.name, self._open(role).reveal() if role.password_sealed is not None else None)
                 for role in await cursor.fetchall()
             ]
-        rows = await conn.execute("select name from roles where branch_id = %s and deleted_at is not null", (branch_id,))
+        rows = await conn.execute(
+            "select name from roles where branch_id = %s and deleted_at is not null", (branch_id,)
+        )
         return PendingRoles(wanted, [row["name"] for row in await rows.fetchall()])
 
     async def settle(self, conn: Connection, branch_id: str, done: PendingRoles, *, keep_passwords: bool) -> None:
@@ -189,5 +198,5 @@ class Roles:
         return self._kernel.sealer.seal(password.reveal(), belongs_to=f"{branch_id}/{name}")
 
     def _open(self, role: Role) -> Secret:
-        assert role.password_sealed is not None  # noqa: S101 - callers have looked
+        assert role.password_sealed is not None
         return Secret(self._kernel.sealer.open(role.password_sealed, belongs_to=f"{role.branch_id}/{role.name}"))

@@ -10,8 +10,6 @@ from lamplighter.api.models.users import (
     CurrentUserAuthAccount,
     CurrentUserInfoResponse,
 )
-from lamplighter.control.features.organizations.routes import show_organization
-from lamplighter.control.features.organizations.service import Organizations
 from lamplighter.control.features.users.service import User, Users
 from lamplighter.control.http.calls import Call, Reply, Routes
 
@@ -57,13 +55,9 @@ def show_user(user: User) -> CurrentUserInfoResponse:
     )
 
 
-def routes(users: Users, organizations: Organizations) -> Routes:
+def routes(users: Users) -> Routes:
     async def me(call: Call) -> Reply:
         return Reply(show_user(await users.me(call.caller)))
-
-    async def my_organizations(call: Call) -> Reply:
-        found = await organizations.of_caller(call.caller)
-        return Reply({"organizations": [show_organization(one) for one in found]})
 
     async def auth_details(call: Call) -> Reply:
         caller = call.caller
@@ -73,6 +67,5 @@ def routes(users: Users, organizations: Organizations) -> Routes:
 
     return {
         "getCurrentUserInfo": me,
-        "getCurrentUserOrganizations": my_organizations,
         "getAuthDetails": auth_details,
     }

@@ -14,7 +14,6 @@ from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.kernel import Kernel
 
 
-
 @dataclass(frozen=True, slots=True)
 class User:
     """A row of `users`."""

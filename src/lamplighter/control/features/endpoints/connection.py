@@ -9,9 +9,9 @@ from lamplighter.api.errors import NotFound
 from lamplighter.control.caller import Caller
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.databases.service import Databases
-from lamplighter.control.features.endpoints import store as endpoint_store
-from lamplighter.control.features.endpoints.routes import host_of
-from lamplighter.control.features.endpoints.store import READ_WRITE, Endpoint
+from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.model import READ_WRITE, Endpoint
+from lamplighter.control.features.endpoints.views import host_of
 from lamplighter.control.features.roles.service import Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.scope import ProjectScope, find_branch, find_project
@@ -55,7 +55,7 @@ class ConnectionStrings:
             row = await (
                 await conn.execute("select pg_version, store_passwords from projects where id = %s", (project_id,))
             ).fetchone()
-            assert row is not None  # noqa: S101 - its branch was just made
+            assert row is not None
             password = (
                 await self._roles.password(conn, endpoint.branch_id, role, stored=row["store_passwords"])
             ).reveal()
@@ -80,12 +80,12 @@ class ConnectionStrings:
         self, conn: Connection, project_id: str, branch_id: str | None, endpoint_id: str | None
     ) -> Endpoint:
         if endpoint_id is not None:
-            endpoint = await endpoint_store.find(conn, project_id, endpoint_id)
+            endpoint = await store.find(conn, project_id, endpoint_id)
             if endpoint is None or branch_id not in (None, endpoint.branch_id):
                 raise NotFound("endpoint not found")
             return endpoint
         branch = await find_branch(conn, project_id, branch_id)
-        found = await endpoint_store.of_branch(conn, branch.id)
+        found = await store.of_branch(conn, branch.id)
         if not found:
             raise NotFound("endpoint not found: the branch has none")
         return next((one for one in found if one.type == READ_WRITE), found[0])
