@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from lamplighter import __version__
+from lamplighter.cli.groups import NearGroup
+from lamplighter.cli.streams import open_missing
 
 #: Name: module and attribute of the command, and its line in `lamp --help`, which must not import it.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -23,27 +25,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NearGroup):
     """A group whose commands are imported when they are called, not when they are listed."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        try:
-            command: click.Command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("lamplighter"):
-                raise
-            raise click.ClickException(
-                f"`lamp {cmd_name}` needs the platform ({error.name} is missing): pip install 'lamplighter[platform]'"
-            ) from error
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -51,14 +46,28 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", prog_name="lamp")
 def lamp() -> None:
-    """Neon you can run yourself, and the tools to run any Neon."""
+    """Neon you can run yourself, and the tools to run any Neon.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found or not running.
+
+    \b
+    Examples:
+      lamp doctor      what this host offers
+      lamp up          start the platform; the first time it makes a key and a project
+      lamp status      in another terminal: what runs
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
-    """The entry point of the `lamp` script."""
+    """The entry point of the `lamp` script. Expected errors become one line on standard error; others are ours."""
+    open_missing()
     try:
         return lamp.main(args=None if arguments is None else list(arguments), prog_name="lamp")
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
-        sys.stderr.close()
-        sys.exit(1)
+    except Exception as error:
+        from lamplighter.cli.errors import failure_of  # noqa: PLC0415 - needed when something failed
+
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        failure.show()
+        sys.exit(failure.exit_code)

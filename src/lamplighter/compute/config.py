@@ -50,7 +50,7 @@ class Facts:
     """What a configuration depends on beside the spec: the build, and the places that the supervisor chose.
 
     `tls` None means that the build has no OpenSSL, or that nobody connects by TCP. `preload` are libraries that the
-    build has. `primary_socket_dir` and `primary_port` say where a standby finds its primary.
+    build has. `primary_socket_dir` says where a standby finds its primary.
     """
 
     major: int
@@ -61,7 +61,6 @@ class Facts:
     copy_on_write: bool = False
     floors: Floors = field(default_factory=Floors)
     primary_socket_dir: Path | None = None
-    primary_port: int = SOCKET_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +239,6 @@ def render_settings(settings: Iterable[tuple[str, str]]) -> str:
     return "".join(lines)
 
 
-def socket_port(spec: ComputeSpec) -> int:
-    """The number in the name of the compute's Unix socket."""
-    return spec.port or SOCKET_PORT
-
-
 def render_postgresql_conf(spec: ComputeSpec, facts: Facts) -> str:
     """The whole postgresql.conf. The platform's settings come last, so that they win over the user's.
 
@@ -303,7 +297,7 @@ def _identity(spec: ComputeSpec, facts: Facts) -> dict[str, str]:
     settings = {
         "cluster_name": "".join(char if 32 < ord(char) < 127 else "?" for char in spec.id)[:63],
         "listen_addresses": spec.listen if spec.port else "",
-        "port": str(socket_port(spec)),
+        "port": str(spec.port or SOCKET_PORT),
         "unix_socket_directories": _list_item(str(facts.socket_dir)),
         "unix_socket_permissions": "0700",
         "password_encryption": "scram-sha-256",
@@ -384,7 +378,7 @@ def _standby(spec: ComputeSpec, facts: Facts) -> dict[str, str]:
         return {}
     conninfo = {
         "host": str(facts.primary_socket_dir),
-        "port": str(facts.primary_port),
+        "port": str(SOCKET_PORT),
         "user": SUPERUSER,
         "application_name": spec.standby.slot,
         "sslmode": "disable",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamplighter.compute.config import SOCKET_PORT
 from lamplighter.compute.errors import RunDirUnfit
 
 #: sizeof(sun_path) less the closing NUL.
@@ -53,8 +53,10 @@ class Places:
     def old_log(self) -> Path:
         return self.log.with_name(self.log.name + ".1")
 
-    def socket(self, port: int) -> Path:
-        return self.sockets / f".s.PGSQL.{port}"
+    @property
+    def socket(self) -> Path:
+        """What clients connect to, whatever port Postgres itself has in the socket's name."""
+        return self.sockets / f".s.PGSQL.{SOCKET_PORT}"
 
 
 def places_of(run_dir: Path, compute_id: str, log_dir: Path | None = None) -> Places:
@@ -72,12 +74,20 @@ def check_run_dir(run_dir: Path) -> None:
 
 def make_run_dir(run_dir: Path, owner: tuple[int, int]) -> None:
     """Make the directory of all computes: ours, and to be entered by the group that Postgres runs as."""
-    run_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    for path in (*reversed(run_dir.parents), run_dir):
+        if not path.exists():
+            path.mkdir(exist_ok=True)
+            # Whatever our umask is: Postgres's user must get through.
+            path.chmod(0o755)
     _give(run_dir, owner, mode=0o750)
 
 
-def make_home(places: Places, owner: tuple[int, int]) -> None:
-    """Make a compute's directories, and take away sockets that an earlier postmaster left: it must be dead."""
+def make_home(places: Places, owner: tuple[int, int], port: int | None) -> None:
+    """Make a compute's directories, and take away sockets that an earlier postmaster left: it must be dead.
+
+    Postgres names its socket after its TCP port. A link gives it the name that everybody expects, so that a standby
+    finds a primary whose port it does not know, asleep or awake.
+    """
     places.home.mkdir(exist_ok=True, mode=0o750)
     _give(places.home, owner, mode=0o750)
     places.sockets.mkdir(exist_ok=True, mode=0o700)
@@ -86,6 +96,8 @@ def make_home(places: Places, owner: tuple[int, int]) -> None:
     # A lock file that names a pid which somebody else has by now would keep Postgres from starting.
     for leftover in places.sockets.iterdir():
         leftover.unlink()
+    if port is not None and port != SOCKET_PORT:
+        places.socket.symlink_to(f".s.PGSQL.{port}")
 
 
 def remove_home(places: Places) -> None:
@@ -96,11 +108,12 @@ def remove_home(places: Places) -> None:
         places.sockets.rmdir()
     for path in _files(places.home):
         path.unlink(missing_ok=True)
-    places.home.rmdir() if places.home.is_dir() else None
+    if places.home.is_dir():
+        places.home.rmdir()
 
 
-def _files(home: Path) -> Iterator[Path]:
-    return iter(list(home.iterdir())) if home.is_dir() else iter(())
+def _files(home: Path) -> list[Path]:
+    return list(home.iterdir()) if home.is_dir() else []
 
 
 def replace_file(path: Path, content: str, owner: tuple[int, int] | None = None) -> None:

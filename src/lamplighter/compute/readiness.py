@@ -18,7 +18,6 @@ from pathlib import Path
 from lamplighter.compute.config import SUPERUSER
 
 _PROTOCOL_3 = 196608
-_CANNOT_CONNECT_NOW = b"57P03"
 
 
 class Answer(enum.Enum):
@@ -28,6 +27,10 @@ class Answer(enum.Enum):
     STARTING = "it is starting, stopping or in recovery"
     SILENT = "nobody listens, or the connection was closed without a word"
     REFUSED = "it refuses us"
+
+
+#: By SQLSTATE: cannot_connect_now, and too_many_connections, which is said by a server that works hard.
+_ANSWERS = {b"57P03": Answer.STARTING, b"53300": Answer.READY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,7 @@ def judge(received: bytes) -> Verdict | None:
 def _judge_error(body: bytes) -> Verdict:
     fields = {part[:1]: part[1:] for part in body.split(b"\0") if part}
     message = fields.get(b"M", b"").decode(errors="replace")
-    starting = fields.get(b"C") == _CANNOT_CONNECT_NOW
-    return Verdict(Answer.STARTING if starting else Answer.REFUSED, message)
+    return Verdict(_ANSWERS.get(fields.get(b"C", b""), Answer.REFUSED), message)
 
 
 async def ask(path: Path, *, within: float = 5.0) -> Verdict:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
+import structlog
 
 from lamplighter import faults
 from lamplighter.compute import launcher, logs, process, readiness, sql
@@ -28,6 +29,7 @@ from lamplighter.compute import schema as schemas
 from lamplighter.compute.backup import Backup
 from lamplighter.compute.cgroup import CgroupHome, Cgroups, limits_of
 from lamplighter.compute.config import (
+    SOCKET_PORT,
     SUPERUSER,
     Facts,
     Floors,
@@ -37,7 +39,6 @@ from lamplighter.compute.config import (
     render_ident,
     render_postgresql_conf,
     size_of,
-    socket_port,
 )
 from lamplighter.compute.errors import (
     DataDirInUse,
@@ -65,6 +66,8 @@ from lamplighter.compute.sql import Connection
 from lamplighter.compute.tls import TlsFiles
 from lamplighter.compute.user import drop_prefix
 from lamplighter.compute.watch import ExitWatch, describe_status
+
+log = structlog.get_logger("lamplighter.compute")
 
 #: What users expect to find loaded, where the build has it.
 _PRELOAD = ("pg_stat_statements",)
@@ -169,6 +172,9 @@ class Supervisor:
                 identity = process.identify(found.pid, spec.data_dir, visible=not spec.enter)
             if identity is not None and process.is_alive(identity):
                 self._watch(compute, replace(record, identity=identity))
+                if compute.watch is not None:
+                    # A certificate that was renewed meanwhile.
+                    compute.watch.signal(signal.SIGHUP)
                 return self.status(spec.id)
             await self._bury(compute, "ended while nobody watched", processes)
         return self.status(spec.id)
@@ -186,9 +192,11 @@ class Supervisor:
             self._rotation = self._rotation or asyncio.create_task(self._rotate_logs())
             if compute.running and compute.record and not same_compute(compute.record.spec, spec):
                 await self._stop(compute, "fast")
-            if not compute.running:
+            if compute.running:
+                await self._await_ready(compute, launched=False)
+            else:
                 await self._launch(compute, spec)
-            await self._await_ready(compute)
+                await self._await_ready(compute, launched=True)
             return self.status(spec.id)
 
     async def stop(self, compute_id: str, *, mode: Literal["fast", "immediate"] = "fast") -> None:
@@ -246,9 +254,9 @@ class Supervisor:
 
     def status(self, compute_id: str) -> ComputeStatus:
         """What is known now; costs nothing. A compute that was never started here is `stopped`."""
-        compute = self._compute(compute_id)
-        record = compute.record
-        if record is None:
+        compute = self._computes.get(compute_id)
+        record = compute.record if compute else None
+        if compute is None or record is None:
             return ComputeStatus(compute_id, "stopped")
         if record.phase == "crashed":
             return ComputeStatus(compute_id, "crashed", port=record.spec.port, reason=record.reason)
@@ -270,7 +278,8 @@ class Supervisor:
     def socket(self, compute_id: str) -> tuple[Path, int]:
         """Directory of the Unix socket and the port in its name, for libpq's `host` and `port`. Raises `NotRunning`."""
         compute = self._compute(compute_id)
-        return compute.places.sockets, socket_port(self._require(compute).spec)
+        self._require(compute)
+        return compute.places.sockets, SOCKET_PORT
 
     def log_tail(self, compute_id: str) -> str:
         """The last lines of the log."""
@@ -400,16 +409,23 @@ class Supervisor:
         await asyncio.to_thread(self._make_room, compute, spec)
         floors = await asyncio.to_thread(_floors, spec, build, self._drop) if spec.standby else Floors()
         record = Record(spec, spawned_at=time.time(), log_offset=logs.size(places))
-        compute.record = record
-        await self._configure(places, spec, build, floors)
         argv = launcher.command(spec, places, build.program("postgres"), self._drop)
         env = launcher.environment(build.environment())
-        # In one go, so that a cancelled start leaves either nothing or a postmaster that is watched.
-        await asyncio.to_thread(save, record, places.record)
-        pid = launcher.spawn(argv, env, places.log)
+        try:
+            await self._configure(places, spec, build, floors)
+            await asyncio.to_thread(save, record, places.record)
+            # From here on in one go, so that a cancelled start leaves nothing, or a postmaster that is watched.
+            pid = launcher.spawn(argv, env, places.log)
+        except BaseException as error:
+            await asyncio.to_thread(remove_home, places)
+            compute.record = None
+            if isinstance(error, OSError):
+                raise StartFailed(spec.id, str(error)) from error
+            raise
         identity = process.identify(pid, spec.data_dir, visible=not spec.enter)
         self._watch(compute, replace(record, identity=identity), pid)
-        self._cgroups.confine(places.home.name, pid, limits_of(spec.cu))
+        if why := self._cgroups.confine(places.home.name, pid, limits_of(spec.cu)):
+            log.warning("compute.unconfined", compute_id=spec.id, why=why)
         if spec.port is not None:
             faults.point("endpoint.start.after_spawn")
 
@@ -421,7 +437,7 @@ class Supervisor:
         if not visible or former or (spec.data_dir / "postmaster.pid").exists():
             self._end_survivors(spec, former, process.postgres_processes())
         self._make_directories()
-        make_home(compute.places, self._owner)
+        make_home(compute.places, self._owner, spec.port)
         logs.rotate(compute.places)
         if not spec.enter:
             launcher.tidy(spec, self._owner)
@@ -458,7 +474,6 @@ class Supervisor:
             copy_on_write=self._copy_on_write,
             floors=_with_primary(floors, primary.record.spec if primary and primary.record else None),
             primary_socket_dir=primary_places.sockets if primary_places else None,
-            primary_port=socket_port(primary.record.spec) if primary and primary.record else 0,
         )
 
     def _watch(self, compute: _Compute, record: Record, pid: int | None = None) -> None:
@@ -484,6 +499,7 @@ class Supervisor:
                 return
             compute_id = compute.record.spec.id
             reason = await self._bury(compute, describe_status(watch.ended.result()))
+        log.error("compute.crashed", compute_id=compute_id, reason=reason)
         self._on_crash(compute_id, reason)
 
     async def _bury(self, compute: _Compute, how: str, processes: Sequence[PostgresProcess] | None = None) -> str:
@@ -498,26 +514,29 @@ class Supervisor:
         if record.identity and record.identity.boot_id != process.boot_id():
             reason = "the host was started anew"
         compute.record = replace(record, phase="crashed", reason=reason)
-        await asyncio.to_thread(make_home, compute.places, self._owner)
+        await asyncio.to_thread(make_home, compute.places, self._owner, None)
         await asyncio.to_thread(save, compute.record, compute.places.record)
         self._cgroups.remove(compute.places.home.name)
         return reason
 
-    async def _await_ready(self, compute: _Compute) -> None:
+    async def _await_ready(self, compute: _Compute, *, launched: bool) -> None:
         record, watch = compute.record, compute.watch
         assert record is not None
         assert watch is not None
-        socket = compute.places.socket(socket_port(record.spec))
-        verdict = await readiness.wait_ready(socket, watch.ended, self._patience)
+        verdict = await readiness.wait_ready(compute.places.socket, watch.ended, self._patience)
         if verdict.answer is Answer.READY and not watch.ended.done():
             if record.spec.enter:
                 await self._refresh_identity(compute)
             return
         ended = watch.ended.done()
+        if not launched and not ended:
+            # Somebody works with it; that it refuses us is no reason to end it.
+            raise StartFailed(record.spec.id, verdict.message or verdict.answer.value)
         compute.ending = True
         await self._end(compute, "immediate")
         tail = logs.read_end(compute.places, record.log_offset)
         compute.record = None
+        await asyncio.to_thread(remove_home, compute.places)
         spec = record.spec
         if spec.port and logs.port_taken(tail):
             raise PortTaken(spec.id, spec.port, tail)

@@ -37,7 +37,7 @@ from lamplighter.api.errors import (
 from lamplighter.api.operations import OPERATIONS, Operation
 from lamplighter.control.errors import ProjectBusy
 from lamplighter.control.http import auth
-from lamplighter.control.http.calls import Call, Handler, Reply, Routes, to_wire
+from lamplighter.control.http.calls import NEVER_ENABLED, Call, Handler, Reply, Routes, to_wire
 from lamplighter.control.http.limits import Limiter
 from lamplighter.control.http.parsing import MAX_BODY, parse_body, parse_parameters
 from lamplighter.control.kernel import Kernel
@@ -121,6 +121,12 @@ def as_api_error(error: Exception) -> ApiError | None:
             return None
 
 
+def unserved(operation: Operation) -> ApiError:
+    """What a request for an operation that this server does not have is told."""
+    refusal = NotServed.operation(operation.id)
+    return NotFound(refusal.message) if operation.id in NEVER_ENABLED else refusal
+
+
 def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Callable[[Request], Any]:
     """The Starlette endpoint of one operation."""
 
@@ -131,7 +137,7 @@ def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Calla
         if door.limiter is not None:
             door.limiter.take(caller.account, operation.id, now=door.monotonic())
         if handler is None:
-            raise NotServed.operation(operation.id)
+            raise unserved(operation)
         auth.authorize(operation, caller, request.path_params)
         path, query = parse_parameters(operation, request.path_params, request.query_params)
         body = parse_body(operation, await read_body(request))

@@ -33,6 +33,10 @@ class Reply:
 
 EMPTY = Reply(None, 204)
 
+#: Not served, and yet answered 404: Neon's CLI reads these for `status` and `env pull`, takes 404 for a service that
+#: nobody enabled on the branch (which is so), and gives up at 501.
+NEVER_ENABLED = frozenset({"getNeonAuth", "getProjectBranchDataAPI"})
+
 Handler = Callable[[Call], Awaitable[Reply]]
 Routes = Mapping[str, Handler]
 

@@ -33,6 +33,7 @@ from lamplighter.api.errors import (
 )
 from lamplighter.api.models.common import GeneralError
 from lamplighter.api.operations import JSON, OPERATIONS, Operation, Parameter
+from lamplighter.control.http.calls import NEVER_ENABLED
 
 BASE_PATH = "/api/v2"
 
@@ -189,7 +190,8 @@ def _success(operation: Operation, status: int, schemas: _Schemas) -> dict[str, 
 def errors_of(operation: Operation) -> tuple[type[ApiError], ...]:
     """The errors that this server may answer the operation with."""
     if not operation.served:
-        return (Unauthenticated, TooManyRequests, NotServed)
+        never_enabled = (NotFound,) if operation.id in NEVER_ENABLED else ()
+        return (Unauthenticated, *never_enabled, TooManyRequests, NotServed)
     of_input = (BadRequest,) if operation.parameters or operation.body is not None else ()
     of_body = (PayloadTooLarge,) if operation.body is not None else ()
     of_changes = () if operation.safe else _OF_CHANGES

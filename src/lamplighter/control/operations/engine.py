@@ -163,13 +163,15 @@ class Engine:
                             return
                 # What other engines do shows in the catalog only.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(progress.wait(), 0.1)
+                    async with asyncio.timeout(0.1):
+                        await progress.wait()
 
     # Finding work
 
     async def _dispatch(self) -> None:
         failures = 0
-        while not self._stopping:
+        # Asks for the cancellation too: before Python 3.12 what we wait for (wait_for(), in the pool) can lose it.
+        while not self._stopping and not _is_cancelled():
             self._wake.clear()
             try:
                 pause = await self._claim()
@@ -179,7 +181,8 @@ class Engine:
                 failures += 1
                 log.warning("engine.catalog_unreachable", error=str(error), retry_in_seconds=pause)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     async def _claim(self) -> float:
         free = self._concurrency - len(self._runs)
@@ -381,12 +384,16 @@ class Engine:
     async def _abandon(self, helpers: list[asyncio.Task[None]]) -> None:
         """End all tasks and let go of what they had claimed, so that nobody need wait for the leases."""
         cut_off = len(self._runs)
-        tasks = [*helpers, *(run.task for run in self._runs.values() if run.task is not None)]
+        tasks = {*helpers, *(run.task for run in self._runs.values() if run.task is not None)}
+        waiting = tasks
+        while waiting:
+            # Again and again: what a task is waiting in may lose a cancellation (see _dispatch).
+            for task in waiting:
+                task.cancel()
+            _, waiting = await asyncio.wait(waiting, timeout=1.0)
         for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("engine.task_failed", exc_info=result)
+            if not task.cancelled() and task.exception() is not None:
+                log.error("engine.task_failed", exc_info=task.exception())
         try:
             async with asyncio.timeout(2), self._catalog.connection() as conn:
                 await store.release(conn, self.owner)

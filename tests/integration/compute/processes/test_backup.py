@@ -30,10 +30,10 @@ async def test_a_clone_under_the_backup_has_all_that_was_committed_before_its_en
     assert end.tablespace_map == b""
     assert b"LABEL: a clone" in end.label_file
     wal = clone / "pg_wal"
-    for name in sorted(os.listdir(source.data_dir / "pg_wal")):
-        if end.first_wal_file <= name <= end.last_wal_file:
-            (wal / name).write_bytes((source.data_dir / "pg_wal" / name).read_bytes())
-            os.chown(wal / name, *house.owner)
+    for segment in (source.data_dir / "pg_wal").iterdir():
+        if end.first_wal_file <= segment.name <= end.last_wal_file:
+            (wal / segment.name).write_bytes(segment.read_bytes())
+            os.chown(wal / segment.name, *house.owner)
     assert (wal / end.last_wal_file).exists()
     (clone / "backup_label").write_bytes(end.label_file)
     os.chown(clone / "backup_label", *house.owner)

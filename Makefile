@@ -1,0 +1,55 @@
+# What a user and CI call. Everything that is needed goes into .venv; `make up` and `make test` make it if it is not there.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup up test check format wheel benchmarks constraints clean system-tools
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## Make .venv with Lamplighter, the platform and the tools of development
+
+# uv comes by pip into .venv itself, so that nothing else need be there: Debian's Python may lack even the venv module.
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Lamplighter needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/tools -c constraints.txt uv
+	.venv/tools/bin/uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" .venv
+	VIRTUAL_ENV=.venv .venv/tools/bin/uv pip install --quiet -c constraints.txt -e '.[platform]' --group dev
+	@touch $@
+
+up: setup ## Start the platform here, in the foreground (options: make up ARGS="--port 8080")
+	@$(BIN)/lamp up $(ARGS)
+
+test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/unit -k plan")
+	@$(BIN)/python -m pytest $(ARGS)
+
+# Pools for the btrfs and reflink drivers are made in loop files, which needs root and Debian's tools.
+system-tools:
+	@if [ "$$(id -u)" = 0 ] && ! { command -v mkfs.btrfs && command -v mkfs.xfs; } >/dev/null; then \
+	  echo "Installing btrfs-progs and xfsprogs for the tests of the storage drivers"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq btrfs-progs xfsprogs >/dev/null; fi
+
+check: setup ## Lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup ## Build the wheel into dist/
+	rm -rf dist && $(BIN)/python -m build --installer uv --outdir dist .
+
+benchmarks: setup ## Measure, and write benchmarks/results
+	$(BIN)/python -m benchmarks $(ARGS)
+
+constraints: setup ## Pin the newest versions that pyproject.toml allows
+	.venv/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --upgrade --all-extras --group dev pyproject.toml -o constraints.txt
+
+clean: ## Remove what was built; the platform's data stays
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
