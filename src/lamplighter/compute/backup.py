@@ -76,7 +76,7 @@ class Backup:
         """`pg_backup_stop(wait_for_archive => false)` in the session that started it."""
         function = "pg_stop_backup(false, false)" if await self._major() < 15 else "pg_backup_stop(false)"
         row = await self._fetch(
-            f"SELECT lsn::text, labelfile, spcmapfile, (SELECT setting FROM pg_settings"  # noqa: S608 - both constant
+            f"SELECT lsn::text, labelfile, spcmapfile, (SELECT setting FROM pg_settings"
             f" WHERE name = 'wal_segment_size') FROM {function}"
         )
         lsn, label, tablespaces, segment_size = row

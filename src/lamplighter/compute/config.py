@@ -104,7 +104,7 @@ FORBIDDEN: frozenset[str] = frozenset(  # words, because two hundred quoted name
     data_directory_mode data_sync_retry db_user_namespace debug_assertions debug_deadlocks dynamic_library_path
     dynamic_shared_memory_type event_source extension_control_path external_pid_file fsync full_page_writes
     gss_accept_delegation hba_file hot_standby huge_page_size huge_pages ident_file ignore_checksum_failure
-    ignore_invalid_pages ignore_system_indexes io_method io_workers io_max_workers jit_provider
+    ignore_invalid_pages ignore_system_indexes io_method io_workers io_max_workers jit_provider lc_messages
     krb_caseins_users krb_server_keyfile listen_addresses
     local_preload_libraries log_destination log_directory log_file_mode log_filename log_line_prefix
     log_min_error_statement log_min_messages log_rotation_age log_rotation_size log_statement log_timezone

@@ -144,9 +144,9 @@ def clone_tree(source: Path, target: Path, job: Job, *, scope: plan.Scope) -> No
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A directory to clone. It is opened by its name in `parent`, a descriptor:
+    """A directory to clone. It is opened by its name in `parent`, a descriptor.
 
-    Whoever may write in the source must not lead root elsewhere by putting a symbolic link on the way.
+    So whoever may write in the source cannot lead root elsewhere by putting a symbolic link on the way.
     """
 
     source: Path

@@ -47,14 +47,8 @@ def cluster() -> Iterator[str]:
     os.chown(home, *owner)
     prefix, env = drop_prefix(owner), build.environment()
     data, log = home / "data", home / "log"
-    subprocess.run(
-        [*prefix, build.program("initdb"), "-D", data, "-U", "cloud_admin", "-A", "trust", "-E", "UTF8", "-N"]
-        + ["--locale=C.UTF-8"],
-        env=env,
-        check=True,
-        capture_output=True,
-        cwd="/",
-    )
+    options = ["-D", data, "-U", "cloud_admin", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]
+    subprocess.run([*prefix, build.program("initdb"), *options], env=env, check=True, capture_output=True, cwd="/")
     # fsync is off because no test here cuts the power; what a killed engine leaves behind does not depend on it.
     settings = {"listen_addresses": "", "unix_socket_directories": home, "fsync": "off", "max_connections": 80}
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -176,7 +170,7 @@ class Bench:
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something that can only be seen by looking."""
         async with asyncio.timeout(DEADLINE):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - only the catalog can tell
                 await asyncio.sleep(0)
 
     async def until_row(self, op: Operation, condition: Callable[[dict[str, object]], bool]) -> None:

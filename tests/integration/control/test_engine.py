@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from lamplighter.control.catalog.pool import open_pool
@@ -330,22 +331,30 @@ async def test_a_catalog_out_of_reach_for_longer_than_the_lease_stops_the_step_a
             finally:
                 stopped.set()
 
-    name = database.rpartition("=")[2]
-    async with await open_postgres(database) as admin:
-        async with bench.engine(recipe("k", step=step), lease=1.0, longest_wait=0.2) as engine:
-            await bench.schedule("p", "k")
-            await begun.wait()
-            await admin.execute(f"alter database {name} allow_connections false")
-            await admin.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()",
-                (name,),
-            )
-            await asyncio.wait_for(stopped.wait(), 30)
-            assert len(runs) == 1
-            await admin.execute(f"alter database {name} allow_connections true")
-            await bench.until(lambda: ran_twice(runs))
-            await engine.wait_idle()
+    async with (
+        await open_postgres(database) as admin,
+        bench.engine(recipe("k", step=step), lease=1.0, longest_wait=0.2) as engine,
+    ):
+        await bench.schedule("p", "k")
+        await begun.wait()
+        await close_door(admin, database)
+        await asyncio.wait_for(stopped.wait(), 30)
+        assert len(runs) == 1
+        await admin.execute(f"alter database {name_of(database)} allow_connections true")
+        await bench.until(lambda: ran_twice(runs))
+        await engine.wait_idle()
     assert len(runs) == 2
+
+
+def name_of(database: str) -> str:
+    return database.rpartition("=")[2]
+
+
+async def close_door(admin, database: str) -> None:
+    await admin.execute(f"alter database {name_of(database)} allow_connections false")
+    await admin.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name_of(database),)
+    )
 
 
 async def ran_twice(runs: list) -> bool:
@@ -353,8 +362,6 @@ async def ran_twice(runs: list) -> bool:
 
 
 async def open_postgres(conninfo: str):
-    import psycopg
-
     return await psycopg.AsyncConnection.connect(f"{conninfo.rpartition(' ')[0]} dbname=postgres", autocommit=True)
 
 

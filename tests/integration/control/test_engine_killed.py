@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,17 +26,17 @@ async def killed_in_step_two(bench, database: str, *, lease: float) -> AsyncIter
         "create table effects (id uuid, step text, engine text, at timestamptz default clock_timestamp())"
     )
     ops = await bench.schedule("p", "k", "k")
-    engine = subprocess.Popen([sys.executable, PROGRAM, database, str(lease)])
+    engine = await asyncio.create_subprocess_exec(sys.executable, PROGRAM, database, str(lease))
+
+    async def in_step_two() -> bool:
+        assert engine.returncode is None
+        return len(await effects(bench, ops[0])) == 2
+
     try:
-
-        async def in_step_two() -> bool:
-            assert engine.poll() is None
-            return len(await effects(bench, ops[0])) == 2
-
         await bench.until(in_step_two)
     finally:
         engine.kill()
-        engine.wait()
+        await engine.wait()
     yield ops
 
 
@@ -75,8 +75,8 @@ async def test_an_engine_that_was_there_all_the_time_notices_that_the_lease_ran_
     assert await effects(bench, ops[0]) == FIRST
 
 
-async def finish(bench, recipe) -> None:
-    async with bench.engine(survivor(bench, recipe), owner="host:survivor") as engine:
+async def finish(bench, recipe, *, owner: str = "host:survivor") -> None:
+    async with bench.engine(survivor(bench, recipe), owner=owner) as engine:
         await engine.wait_idle()
 
 
@@ -89,6 +89,5 @@ async def test_a_lease_that_is_freed_at_start_need_not_run_out(bench, recipe, da
 
 async def test_an_engine_that_comes_back_under_its_name_goes_on_at_once(bench, recipe, database):
     async with killed_in_step_two(bench, database, lease=3600) as ops:
-        async with bench.engine(survivor(bench, recipe), owner="host:killed") as engine:
-            await engine.wait_idle()
+        await finish(bench, recipe, owner="host:killed")
     assert await effects(bench, ops[0]) == FIRST

@@ -33,7 +33,8 @@ async def schema(conn: psycopg.AsyncConnection) -> list[tuple]:
         " where table_schema = 'public'"
         " union all select conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', '' from pg_constraint"
         " where connamespace = 'public'::regnamespace"
-        " union all select tablename, indexname, indexdef, '', '' from pg_indexes where schemaname = 'public' order by 1, 2, 3"
+        " union all select tablename, indexname, indexdef, '', '' from pg_indexes where schemaname = 'public'"
+        " order by 1, 2, 3"
     )
     return await cursor.fetchall()
 

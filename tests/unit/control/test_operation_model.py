@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -56,8 +57,8 @@ def test_the_cursor_is_the_time_of_creation_with_microseconds():
 
 
 aware = st.datetimes(
-    min_value=datetime(2, 1, 1),
-    max_value=datetime(9998, 1, 1),
+    min_value=datetime(2, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+    max_value=datetime(9998, 1, 1),  # noqa: DTZ001
     timezones=st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
 )
 
@@ -104,10 +105,8 @@ def test_a_malformed_cursor_is_a_bad_request(text):
 
 @given(st.text())
 def test_any_text_is_a_time_or_a_bad_request(text):
-    try:
+    with suppress(BadRequest):
         assert parse_cursor(text).tzinfo is UTC
-    except BadRequest:
-        pass
 
 
 def test_the_duration_runs_from_the_first_try_to_the_end_and_is_never_negative():

@@ -32,7 +32,7 @@ from lamplighter.storage.volumes.base import BaseVolumes, Site
 _STACK = "layers.json"
 _OPTIONS = "options"
 #: A postmaster's last child may outlive it by a moment.
-_UNMOUNT_SECONDS = 5.0
+_UNMOUNT_SECONDS = 2.0
 
 _MOUNT_AND_EXEC = (
     # The variable keeps newer mount programs from splitting the options, which the kernel then limits to 256 bytes.
