@@ -14,8 +14,8 @@ RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    root = os.geteuid() == 0
-    parser.add_argument("--drivers", nargs="+", default=["btrfs", "reflink", "overlay", "copy"] if root else ["overlay", "copy"])
+    drivers = ["btrfs", "reflink", "overlay", "copy"] if os.geteuid() == 0 else ["overlay", "copy"]
+    parser.add_argument("--drivers", nargs="+", default=drivers)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--only", nargs="+", default=["a", "b", "c", "d"], choices=["a", "b", "c", "d"])
     parser.add_argument("--rounds", type=int, default=9)

@@ -1,10 +1,11 @@
-"""(a) From the request to the first `SELECT 1` on a new branch, per driver and size, beside what copies data without us."""
+"""(a) From the request to the first `SELECT 1` on a new branch, per driver and size, beside what copies without us."""
 
 from __future__ import annotations
 
 import psycopg
 
-from benchmarks.harness import Lamp, Report, Result, first_answer, load, timed, tool, uri_of
+from benchmarks.harness import Report, Result, first_answer, load, timed, tool
+from support.lamp import Lamp, uri_of
 
 
 def branch_once(lamp: Lamp, project_id: str, number: int) -> tuple[float, str]:
@@ -20,7 +21,7 @@ def branch_once(lamp: Lamp, project_id: str, number: int) -> tuple[float, str]:
     return timed(work), made["id"]
 
 
-def measure(lamp: Lamp, report: Report, *, subject: str, size: str, project_id: str, rounds: int, asleep: str | None) -> None:
+def measure(lamp: Lamp, project_id: str, *, rounds: int, asleep: str | None = None) -> list[float]:
     """Branches of the default branch; `asleep` is its endpoint's id when it is to be suspended before each round."""
     times = []
     for number in range(rounds + 1):
@@ -33,7 +34,7 @@ def measure(lamp: Lamp, report: Report, *, subject: str, size: str, project_id: 
         lamp.settle(project_id)
         if number:  # the first warms the page cache
             times.append(milliseconds)
-    report.add(Result("a branch", subject, size, times))
+    return times
 
 
 def instead(uri: str, report: Report, *, size: str) -> None:
@@ -68,9 +69,11 @@ def run(lamp: Lamp, report: Report, *, driver: str, sizes: list[str], rounds: in
             instead(uri, report, size=size)
         if driver == "overlay":
             # What was written since the last suspend is copied for a branch of a running parent: suspend it once.
-            measure(lamp, report, subject=f"{driver}, parent asleep", size=size, project_id=project_id, rounds=rounds, asleep=endpoint_id)
+            times = measure(lamp, project_id, rounds=rounds, asleep=endpoint_id)
+            report.add(Result("a branch", f"{driver}, parent asleep", size, times))
             lamp.call("POST", f"/projects/{project_id}/endpoints/{endpoint_id}/start")
             lamp.settle(project_id)
         few = min(rounds, 3) if driver == "copy" and size == "8 GiB" else rounds
-        measure(lamp, report, subject=f"{driver}, parent running", size=size, project_id=project_id, rounds=few, asleep=None)
+        times = measure(lamp, project_id, rounds=few)
+        report.add(Result("a branch", f"{driver}, parent running", size, times))
         lamp.call("DELETE", f"/projects/{project_id}")

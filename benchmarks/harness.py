@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +17,10 @@ from typing import Any
 
 import psycopg
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from support.lamp import Lamp, temporary_lamp, uri_of  # noqa: E402
-
-from lamplighter.compute.binaries import Binaries, default_cache  # noqa: E402
-from lamplighter.compute.providers.build import Build  # noqa: E402
-from lamplighter.compute.user import current_or_system_user, drop_prefix  # noqa: E402
-from lamplighter.storage.pool import init_pool, unmount_pool  # noqa: E402
+from lamplighter.compute.binaries import Binaries, default_cache
+from lamplighter.compute.providers.build import Build
+from lamplighter.storage.pool import init_pool, unmount_pool
+from support.lamp import Lamp, temporary_lamp
 
 GIB = 1024**3
 #: Data sets: name, and pgbench's scale (figures of size from `pg_database_size` with its indexes).
@@ -47,10 +41,6 @@ class Result:
     def p50(self) -> float:
         return statistics.median(self.milliseconds)
 
-    @property
-    def worst(self) -> float:
-        return max(self.milliseconds)
-
 
 class Report:
     """Results as they come in: printed, and kept as JSON."""
@@ -61,8 +51,9 @@ class Report:
 
     def add(self, result: Result) -> Result:
         self.results.append(result)
-        shown = f"{result.p50:9.1f} ms p50  {min(result.milliseconds):9.1f} min  {result.worst:9.1f} max"
-        print(f"{result.benchmark:14} {result.subject:34} {result.size:6} {shown}  n={len(result.milliseconds)} {result.note}", flush=True)
+        what = f"{result.benchmark:10} {result.subject:34} {result.size:6}"
+        shown = f"{result.p50:9.1f} ms p50  {min(result.milliseconds):9.1f} min  {max(result.milliseconds):9.1f} max"
+        print(f"{what} {shown}  n={len(result.milliseconds)} {result.note}", flush=True)
         self.save()
         return result
 
@@ -143,22 +134,3 @@ def platform_on(driver: str, *, pool_bytes: int = 40 * GIB) -> Iterator[Lamp]:
             lamp.close()
             if driver in ("btrfs", "reflink"):
                 unmount_pool(storage)
-
-
-__all__ = [
-    "GIB",
-    "SIZES",
-    "Lamp",
-    "Report",
-    "Result",
-    "build",
-    "current_or_system_user",
-    "drop_prefix",
-    "first_answer",
-    "load",
-    "platform_on",
-    "shutil",
-    "timed",
-    "tool",
-    "uri_of",
-]

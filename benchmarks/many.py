@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.branching import branch_once
-from benchmarks.harness import Lamp, Report, Result, load, uri_of
+from benchmarks.harness import Report, Result, load
+from support.lamp import Lamp, uri_of
 
 
 def available_memory() -> int:

@@ -1,8 +1,8 @@
 """What a user is told when something fails, and with which exit status `lamp` ends.
 
-    click.ClickException
-    └── Failure          `hint`, `exit_code`: 1 failed, 3 not found or not running
-    (click.UsageError    exit status 2, by click itself)
+click.ClickException
+└── Failure          `hint`, `exit_code`: 1 failed, 3 not found or not running
+(click.UsageError    exit status 2, by click itself)
 """
 
 from __future__ import annotations

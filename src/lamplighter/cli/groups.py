@@ -15,6 +15,6 @@ class NearGroup(click.Group):
         if args and args[0] not in names and not args[0].startswith("-"):
             from difflib import get_close_matches  # noqa: PLC0415 - for a mistake only
 
-            near = get_close_matches(args[0], names, n=1)
+            near = get_close_matches(args[0], names, n=1, cutoff=0.5)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)

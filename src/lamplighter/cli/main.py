@@ -46,7 +46,7 @@ class LazyGroup(NearGroup):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", prog_name="lamp")
 def lamp() -> None:
-    """Neon you can run yourself, and the tools to run any Neon.
+    r"""Neon you can run yourself, and the tools to run any Neon.
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found or not running.
 

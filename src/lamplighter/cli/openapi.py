@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.option("--server", metavar="URL", help="Where the server answers, such as http://127.0.0.1:7432.")
 def openapi(server: str | None) -> None:
-    """Print the OpenAPI document of the API, as JSON.
+    r"""Print the OpenAPI document of the API, as JSON.
 
     It needs no running platform, which serves the same at /openapi.json.
 

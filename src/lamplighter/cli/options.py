@@ -43,7 +43,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def data_dir_of(named: Path | None) -> Path:
-    """The data directory of a command that needs no other setting, so that a wrong one does not keep it from working."""
+    """The data directory alone: a wrong setting of another kind must not keep a command from working."""
     from lamplighter.platform.settings import default_data_dir  # noqa: PLC0415 - `--help` does without
 
     chosen = named or Path(os.environ.get("LAMP_DATA_DIR") or default_data_dir())

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -16,6 +17,7 @@ import psutil
 import structlog
 import uvloop
 
+from lamplighter.cli.errors import Failure
 from lamplighter.cli.progress import Progress
 from lamplighter.cli.streams import forgive
 from lamplighter.platform.server import Platform, running_platform
@@ -182,12 +184,26 @@ async def _serve(settings: Settings, progress: Progress, *, new_key: bool, as_js
         await conductor.serve(platform)
 
 
+def _make_data_dir(data_dir: Path) -> None:
+    """Here, where it can be said which directory it is and what to do. Raises Failure."""
+    hint = "name another directory with --data-dir"
+    try:
+        data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise Failure(f"{data_dir} is no directory", hint=hint) from None
+    except OSError as error:
+        raise Failure(f"the data directory {data_dir} cannot be made: {error.strerror}", hint=hint) from error
+    if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise Failure(f"the data directory {data_dir} is not yours to write in", hint=hint)
+
+
 def run(settings: Settings, *, new_key: bool, as_json: bool) -> None:
     """Run a platform until a signal ends it. Raises what `running_platform` raises."""
     forgive()
     configure_logs(settings.log_level)
+    _make_data_dir(settings.data_dir)
     with Progress() as progress:
-        progress("Starting")
+        progress.update("Starting")
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(settings, progress, new_key=new_key, as_json=as_json))

@@ -22,7 +22,7 @@ def parse_size(text: str) -> int:
     return size
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """An option's value in bytes."""
 
     name = "size"

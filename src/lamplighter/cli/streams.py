@@ -18,7 +18,7 @@ def open_missing() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: PTH123, SIM115 - a descriptor, kept for good
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - a descriptor, kept for good
 
 
 class Forgiving:
@@ -45,5 +45,5 @@ class Forgiving:
 
 def forgive() -> None:
     """From now on a closed pipe or terminal behind standard output or error is no reason to fail."""
-    sys.stdout = Forgiving(sys.stdout)  # type: ignore[assignment] # it is all of a TextIO, by __getattr__
-    sys.stderr = Forgiving(sys.stderr)  # type: ignore[assignment] # the same
+    sys.stdout = Forgiving(sys.stdout)
+    sys.stderr = Forgiving(sys.stderr)

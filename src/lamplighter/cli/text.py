@@ -13,7 +13,7 @@ def human_bytes(size: int | None) -> str:
     if size is None:
         return NOTHING
     value, unit = float(size), _UNITS[0]
-    for unit in _UNITS:  # noqa: B007 - the unit at which it ends is wanted
+    for unit in _UNITS:
         if abs(value) < 1000 or unit == _UNITS[-1]:
             break
         value /= 1024
@@ -24,7 +24,7 @@ def human_bytes(size: int | None) -> str:
 def human_duration(seconds: float) -> str:
     """The two largest units: `3 h 5 min`, `12 s`."""
     left = max(0, int(seconds))
-    parts = []
+    parts: list[str] = []
     for size, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, left = divmod(left, size)
         if count or (size == 1 and not parts):

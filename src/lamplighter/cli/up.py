@@ -27,7 +27,7 @@ from lamplighter.cli.options import data_dir_option, output_option, read_setting
 @click.option("--new-key", is_flag=True, help="Make another API key for the first user, and show it.")
 @output_option
 def up(new_key: bool, output: str, **options: Any) -> None:
-    """Start the platform here, in the foreground.
+    r"""Start the platform here, in the foreground.
 
     The first start fetches PostgreSQL and makes an API key and a project, which it prints. Ctrl-C (or SIGTERM, or the
     end of the terminal) stops everything; the next start finds it as it was left. Every option can be set by the

@@ -19,8 +19,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from lamplighter.compute.binaries import Binaries, default_cache
-from lamplighter.compute.user import current_or_system_user, drop_prefix
+from lamplighter.compute.binaries import Build
+from lamplighter.compute.user import SystemUser, drop_prefix
 from lamplighter.control.catalog.migrate import migrate
 from lamplighter.control.catalog.pool import Catalog, open_pool
 from lamplighter.control.operations import store
@@ -39,22 +39,20 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
+def cluster(postgres17: Build, owner: SystemUser) -> Iterator[str]:
     """The conninfo, without a database, of a postmaster that lives as long as the test run."""
-    build = Binaries(default_cache()).ensure(17)
-    owner = current_or_system_user()
     home = Path(tempfile.mkdtemp(prefix="lamp-catalog-"))
     os.chown(home, *owner)
-    prefix, env = drop_prefix(owner), build.environment()
+    prefix, env = drop_prefix(owner), postgres17.environment()
     data, log = home / "data", home / "log"
     options = ["-D", data, "-U", "cloud_admin", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]
-    subprocess.run([*prefix, build.program("initdb"), *options], env=env, check=True, capture_output=True, cwd="/")
+    subprocess.run([*prefix, postgres17.program("initdb"), *options], env=env, check=True, capture_output=True, cwd="/")
     # fsync is off because no test here cuts the power; what a killed engine leaves behind does not depend on it.
     settings = {"listen_addresses": "", "unix_socket_directories": home, "fsync": "off", "max_connections": 80}
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with log.open("wb") as output:
         postmaster = subprocess.Popen(
-            [*prefix, build.program("postgres"), "-D", data, *arguments],
+            [*prefix, postgres17.program("postgres"), "-D", data, *arguments],
             env=env,
             stdout=output,
             stderr=output,

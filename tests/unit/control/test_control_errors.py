@@ -21,6 +21,7 @@ MADE = [
     errors.StepError(),
     errors.Permanent("the volume is gone"),
     errors.Skip(),
+    errors.SealBroken("a role"),
 ]
 
 

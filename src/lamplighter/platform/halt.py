@@ -1,0 +1,175 @@
+"""Ends a platform from beside it, and what one that crashed has left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamplighter.compute.cgroup import Cgroups, find_home, probe
+from lamplighter.compute.errors import ComputeError
+from lamplighter.compute.ports import PostgresBuild
+from lamplighter.compute.supervisor import Supervisor
+from lamplighter.compute.user import current_or_system_user
+from lamplighter.platform.inspect import computes, find_platform, is_ours, run_dirs
+from lamplighter.platform.machine import CATALOG, STOPS_AT_ONCE, storage_owner, volume_of
+from lamplighter.platform.state import sole_platform
+from lamplighter.storage.errors import StorageError
+from lamplighter.storage.factory import open_volumes
+from lamplighter.storage.ports import Volumes
+
+_LOOK_SECONDS = 0.25
+
+
+class NotOurs(Exception):
+    """The platform is another user's."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        super().__init__(f"what runs on {data_dir} is another user's; run this as that user")
+
+
+class StillStopping(Exception):
+    """The platform was told to stop and has not ended in time."""
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self.pid = pid
+        self.seconds = seconds
+        super().__init__(
+            f"the platform (process {pid}) is still stopping after {seconds:g} s; "
+            "it goes on with that: run this again to wait longer, and look at what it prints"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """What was ended: the platform's process, or computes without one; and what could not be, a sentence each."""
+
+    pid: int | None
+    seconds: float
+    computes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) -> Halted:
+    """End what runs on this directory, and return when it has ended.
+
+    `tick` is called every quarter of a second with the seconds passed and the number of computes that live.
+    Raises StillStopping, NotOurs.
+    """
+    begin = time.monotonic()
+    pid = _end_platform(data_dir, seconds, tick)
+    left = [one.id for one in computes(data_dir) if one.alive]
+    ended: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    if left:
+        tick(time.monotonic() - begin, len(left))
+        ended, problems = asyncio.run(stop_orphans(data_dir))
+    return Halted(pid, time.monotonic() - begin, ended, problems)
+
+
+def _end_platform(data_dir: Path, seconds: float, tick: Callable[[float, int], None]) -> int | None:
+    pid = find_platform(data_dir).pid
+    if pid is None:
+        return None
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        # Only now is it certain that the handle is the platform's and not that of a later process with its pid.
+        if find_platform(data_dir).pid != pid:
+            return None
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+        except ProcessLookupError:
+            return pid
+        except PermissionError:
+            raise NotOurs(data_dir) from None
+        _await_end(handle, pid, data_dir, seconds, tick)
+    finally:
+        os.close(handle)
+    return pid
+
+
+def _await_end(handle: int, pid: int, data_dir: Path, seconds: float, tick: Callable[[float, int], None]) -> None:
+    begin = time.monotonic()
+    poller = select.poll()
+    poller.register(handle, select.POLLIN)
+    while True:
+        passed = time.monotonic() - begin
+        left = max(0.0, min(_LOOK_SECONDS, seconds - passed))
+        if poller.poll(left * 1000):
+            return
+        if passed >= seconds:
+            raise StillStopping(pid, seconds)
+        tick(time.monotonic() - begin, sum(one.alive for one in computes(data_dir)))
+
+
+async def stop_orphans(data_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """End the computes of a platform that crashed, the catalog last. Returns their ids, and what went wrong.
+
+    Nothing else is mended: the next `lamp up` takes up unfinished operations. Raises NotOurs, AlreadyRunning.
+    """
+    if not is_ours(data_dir):
+        raise NotOurs(data_dir)
+    ended: list[str] = []
+    problems: list[str] = []
+    owner = current_or_system_user()
+    with sole_platform(data_dir):
+        volumes = await asyncio.to_thread(_open, data_dir, owner, problems)
+        for run_dir in run_dirs(data_dir):
+            if run_dir.is_dir():
+                supervisor = Supervisor(
+                    run_dir,
+                    builds=_no_build,
+                    owner=owner,
+                    log_dir=data_dir / "logs",
+                    cgroups=Cgroups(find_home(probe(), "lamplighter")),
+                )
+                ended += await _stop_all(supervisor, volumes, problems)
+        if volumes is not None:
+            await volumes.shutdown()
+    return tuple(ended), tuple(problems)
+
+
+def _open(data_dir: Path, owner: tuple[int, int], problems: list[str]) -> Volumes | None:
+    try:
+        return open_volumes(data_dir / "storage", owner=storage_owner(owner))
+    except (StorageError, OSError) as error:
+        problems.append(f"the storage cannot be opened, so nothing was unmounted: {error}")
+        return None
+
+
+def _no_build(_major: int) -> PostgresBuild:
+    raise NotImplementedError("nothing is started here")
+
+
+async def _stop_all(supervisor: Supervisor, volumes: Volumes | None, problems: list[str]) -> list[str]:
+    gate = asyncio.Semaphore(STOPS_AT_ONCE)
+
+    async def stop(compute_id: str) -> str | None:
+        volume_id = volume_of(supervisor.spec(compute_id).data_dir)
+        async with gate:
+            try:
+                await supervisor.stop(compute_id)
+                if volumes is not None:
+                    await volumes.close(volume_id)
+            except (ComputeError, StorageError, OSError) as error:
+                problems.append(f"{compute_id}: {error}")
+                return None
+        return compute_id
+
+    running = [one.id for one in await supervisor.adopt() if one.state == "running"]
+    try:
+        stopped = list(await asyncio.gather(*(stop(one) for one in running if one != CATALOG)))
+        # What ends before still writes to it.
+        stopped += [await stop(one) for one in running if one == CATALOG]
+    finally:
+        await supervisor.close()
+    return [one for one in stopped if one is not None]
