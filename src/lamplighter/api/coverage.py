@@ -11,8 +11,8 @@ END = "<!-- /coverage -->"
 
 
 def names(operations: Iterable[Operation]) -> str:
-    """Operation ids as Markdown, or a dash for none."""
-    return ", ".join(f"`{operation.id}`" for operation in operations) or "–"
+    """Operation ids as Markdown, or the word none."""
+    return ", ".join(f"`{operation.id}`" for operation in operations) or "none"
 
 
 def table() -> str:

@@ -12,7 +12,7 @@
 
 `default` is the text where none is given. Clients match on some of these, so they are Neon's where Neon's are known.
 """
-# ruff: noqa: N818 - the names are the statuses' own
+
 
 from __future__ import annotations
 

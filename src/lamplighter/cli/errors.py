@@ -15,6 +15,9 @@ import click
 FAILED = 1
 NOT_THERE = 3
 
+_USER_HINT = "run it as the user whose platform this is, or name another directory with --data-dir"
+_CATALOG_HINT = "check --catalog-url (LAMP_CATALOG_URL), or leave it out to have a catalog of the platform's own"
+
 
 class Failure(click.ClickException):
     """Printed as `Error: ...`, and below it, when there is more to say, `Hint: ...`."""
@@ -22,7 +25,7 @@ class Failure(click.ClickException):
     def __init__(self, message: str, *, hint: str = "", status: int = FAILED) -> None:
         super().__init__(message)
         self.hint = hint
-        self.exit_code = status
+        self.exit_code: int = status  # type: ignore[misc] # click has it on the class, and reads it from the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"Error: {self.format_message()}", file=file, err=True)
@@ -37,23 +40,15 @@ def failure_of(error: BaseException) -> Failure | None:
     """
     if isinstance(error, Failure):
         return error
-    package = type(error).__module__.partition(".")[0]
     if isinstance(error, ModuleNotFoundError):
         return _missing(error)
-    if isinstance(error, PermissionError):
-        return Failure(
-            describe_os_error(error),
-            hint="run it as the user whose platform this is, or name another directory with --data-dir",
-        )
-    if isinstance(error, OSError) and package not in ("lamplighter", "psycopg"):
-        return Failure(describe_os_error(error))
+    package = type(error).__module__.partition(".")[0]
     if package == "lamplighter":
         return Failure(str(error))
     if package in ("psycopg", "psycopg_pool"):
-        return Failure(
-            f"the catalog cannot be used: {str(error).strip()}",
-            hint="check --catalog-url (LAMP_CATALOG_URL), or leave it out to have a catalog of the platform's own",
-        )
+        return Failure(f"the catalog cannot be used: {str(error).strip()}", hint=_CATALOG_HINT)
+    if isinstance(error, OSError):
+        return Failure(describe_os_error(error), hint=_USER_HINT if isinstance(error, PermissionError) else "")
     return None
 
 

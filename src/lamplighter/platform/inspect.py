@@ -23,7 +23,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from lamplighter.compute import process
-from lamplighter.compute.config import socket_port
 from lamplighter.compute.places import places_of
 from lamplighter.compute.record import Record, load
 from lamplighter.compute.template import SUPERUSER
@@ -285,9 +284,9 @@ def computes(data_dir: Path, *, measure: bool = False) -> list[ComputeFacts]:
 def catalog_conninfo(data_dir: Path, catalog_url: str | None) -> tuple[str | None, str]:
     """How the catalog is reached, and a name of it without secrets. None when there is no way to it."""
     for run_dir in run_dirs(data_dir):
-        record = load(places_of(run_dir, CATALOG).record)
-        if record is not None:
-            sockets, port = places_of(run_dir, CATALOG).sockets, socket_port(record.spec)
+        sockets = places_of(run_dir, CATALOG).sockets
+        port = _port_of(sockets)
+        if port is not None:
             conninfo = make_conninfo(
                 host=str(sockets), port=port, user=SUPERUSER, dbname=CATALOG_DATABASE, passfile="/nonexistent"
             )
@@ -296,6 +295,15 @@ def catalog_conninfo(data_dir: Path, catalog_url: str | None) -> tuple[str | Non
         return None, "unknown"
     parts = conninfo_to_dict(catalog_url)
     return catalog_url, f"database {parts.get('dbname', '')} at {parts.get('host', 'the local host')}"
+
+
+def _port_of(sockets: Path) -> int | None:
+    """The port in the name of the socket there, which libpq needs to find it; None if there is none, or not for us."""
+    try:
+        found = [path.name.rpartition(".")[2] for path in sockets.glob(".s.PGSQL.*")]
+    except OSError:
+        return None
+    return next((int(port) for port in found if port.isdecimal()), None)
 
 
 Connection = psycopg.Connection[dict[str, Any]]

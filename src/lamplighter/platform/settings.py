@@ -21,9 +21,9 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """One platform. Sizes are in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="LAMP_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LAMP_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    data_dir: Path = Field(default_factory=default_data_dir)
+    data_dir: Path = Field(default_factory=default_data_dir, validate_default=True)
     #: Address of the API. Endpoints listen on the loopback address alone.
     host: str = "127.0.0.1"
     #: 0 takes any free port.
@@ -45,8 +45,9 @@ class Settings(BaseSettings):
 
     @field_validator("data_dir")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def _resolved(cls, path: Path) -> Path:
+        # One spelling of each directory: mounts and the records of computes name it too.
+        return path.expanduser().resolve()
 
     @field_validator("endpoint_ports")
     @classmethod
@@ -62,10 +63,10 @@ def run_dir_of(data_dir: Path) -> Path:
     Short, since a socket's whole path may have 107 bytes; below a directory that is empty after the host has restarted,
     where there is one.
     """
-    name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]
+    name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
     if os.geteuid() == 0:
         return Path("/run/lamplighter") / name
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and len(runtime) < 40 and os.access(runtime, os.W_OK):
+    if runtime and len(os.fsencode(runtime)) < 40 and os.access(runtime, os.W_OK):
         return Path(runtime) / "lamplighter" / name
     return Path(f"/tmp/lamplighter-{os.geteuid()}") / name  # noqa: S108 - made with mode 0700, and checked to be ours

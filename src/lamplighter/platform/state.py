@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from lamplighter.compute.process import boot_id, start_ticks
 from lamplighter.files import write_atomic
 
 STATE = "platform.json"
@@ -30,28 +31,38 @@ class AlreadyRunning(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A platform that is up. `started_at` tells the process from a later one with the same id."""
+    """A platform that is up. `started_at` is in seconds of the Unix epoch, and for showing.
+
+    `birth`, the boot and the clock tick at which the process began, tells it from a later one with the same id: unlike
+    the time it stays as it is when the host's clock is set.
+    """
 
     pid: int
     started_at: float
     base_url: str
     run_dir: str
+    birth: str
 
 
 def read_running(data_dir: Path) -> Running | None:
     """The platform that runs on this directory now; None when none does."""
     try:
         state = Running(**json.loads((data_dir / STATE).read_bytes()))
-        if abs(psutil.Process(state.pid).create_time() - state.started_at) > 1.0:
-            return None
-    except (FileNotFoundError, ValueError, TypeError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ValueError, TypeError):
         return None
-    return state
+    return state if state.birth == _birth(state.pid) else None
+
+
+def _birth(pid: int) -> str | None:
+    ticks = start_ticks(pid)
+    return None if ticks is None else f"{boot_id()}:{ticks}"
 
 
 def write_running(data_dir: Path, *, base_url: str, run_dir: Path) -> None:
     """Announce this process as the platform of the directory."""
-    state = Running(os.getpid(), psutil.Process().create_time(), base_url, str(run_dir))
+    birth = _birth(os.getpid())
+    assert birth is not None
+    state = Running(os.getpid(), psutil.Process().create_time(), base_url, str(run_dir), birth)
     # Others on the host may ask where the API is; no secret is in it.
     write_atomic(data_dir / STATE, json.dumps(asdict(state)).encode(), mode=0o644)
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from lamplighter.api.coverage import BEGIN, END, table
 from lamplighter.api.operations import OPERATIONS
 from lamplighter.control.http.binding import TableMismatch, check_table

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from lamplighter.api.models.base import wire_time
 from lamplighter.control.caller import Caller
 
 
@@ -51,7 +52,7 @@ def to_wire(value: Any) -> Any:
         case list() | tuple():
             return [to_wire(item) for item in value]
         case datetime():
-            return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+            return wire_time(value)
         case _:
             return value
 

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from lamplighter.api.errors import BadRequest
 
 
+_INVALID = "invalid cursor: pass the value of pagination.next of the page before"
+
+
 @dataclass(frozen=True, slots=True)
 class BranchCursor:
     """Where a page of branches ended, in Neon's own form: base64 of JSON with these names."""
@@ -28,8 +31,13 @@ class BranchCursor:
         try:
             fields = json.loads(base64.b64decode(text, validate=True))
             cursor = cls(**fields)
-        except (binascii.Error, ValueError, TypeError) as error:
-            raise BadRequest("invalid cursor: pass the value of pagination.next of the page before") from error
-        if not all(isinstance(value, str) and "\x00" not in value for value in asdict(cursor).values()):
-            raise BadRequest("invalid cursor: pass the value of pagination.next of the page before")
+        except (binascii.Error, ValueError, TypeError, RecursionError) as error:
+            raise BadRequest(_INVALID) from error
+        if not all(isinstance(value, str) and _storable(value) for value in asdict(cursor).values()):
+            raise BadRequest(_INVALID)
         return cursor
+
+
+def _storable(text: str) -> bool:
+    """Postgres text holds neither NUL nor half of a surrogate pair, which JSON can write."""
+    return "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

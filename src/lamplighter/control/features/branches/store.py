@@ -138,7 +138,8 @@ async def insert(
         await cursor.execute(
             "insert into branches (id, project_id, parent_id, name, is_default, protected, current_state,"
             " pending_state, state_changed_at, init_source, created_by_name, expires_at, ttl_interval_seconds,"
-            " annotation, created_at, updated_at) values (%s, %s, %s, %s, %s, %s, 'init', 'ready', %s, %s, %s, %s, %s, %s, %s, %s)"
+            " annotation, created_at, updated_at)"
+            " values (%s, %s, %s, %s, %s, %s, 'init', 'ready', %s, %s, %s, %s, %s, %s, %s, %s)"
             " returning " + _COLUMNS,
             (
                 branch_id,

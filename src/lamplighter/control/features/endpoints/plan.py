@@ -13,6 +13,7 @@ EndpointType = Literal["read_write", "read_only"]
 SMALLEST_CU = 0.25
 LARGEST_CU = 56.0
 SHORTEST_SUSPEND = 60
+LONGEST_SUSPEND = 604_800
 
 #: What a project gives its endpoints when it does not say (contract section 3.2).
 DEFAULTS: Mapping[str, Any] = {
@@ -75,8 +76,10 @@ def check_size(low: float, high: float) -> tuple[float, float]:
 
 def check_suspend(seconds: int) -> int:
     """The timeout again: -1 (never), 0 (the default of 300 s), or 60 to 604800. Raises BadRequest."""
-    if 0 < seconds < SHORTEST_SUSPEND:
-        raise BadRequest(f"suspend_timeout_seconds must be -1, 0, or at least {SHORTEST_SUSPEND}, and is {seconds}")
+    if seconds not in (-1, 0) and not SHORTEST_SUSPEND <= seconds <= LONGEST_SUSPEND:
+        raise BadRequest(
+            f"suspend_timeout_seconds must be -1, 0, or {SHORTEST_SUSPEND} to {LONGEST_SUSPEND}, and is {seconds}"
+        )
     return int(seconds)
 
 
