@@ -25,6 +25,11 @@ POINTS: frozenset[str] = frozenset(
         "endpoint.start.after_spawn",
         "endpoint.start.after_ready",
         "endpoint.start.after_apply",
+        "endpoint.suspend.after_stop",
+        "endpoint.configure.after_stop",
+        "endpoint.delete.after_stop",
+        "branch.apply.after_start",
+        "branch.apply.after_change",
     }
 )
 

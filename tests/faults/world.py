@@ -119,7 +119,7 @@ def listening(lamp: Lamp) -> set[int]:
     found = set()
     for pid in processes(lamp):
         with contextlib.suppress(OSError):
-            links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+            links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
             found |= {ports[inode] for link in links if (inode := link[8:-1]) in ports}
     return {port for port in found if lamp.ports[0] <= port <= lamp.ports[1]}
 
@@ -154,7 +154,11 @@ def differences(lamp: Lamp, *, crashed: frozenset[str] = frozenset()) -> list[st
         "ports": (listening(lamp), set(want.ports)),
         "run directories": (homes - dead, named),
     }
-    return [f"{what}: {sorted(map(str, have))}, not {sorted(map(str, should))}" for what, (have, should) in pairs.items() if have != should]
+    return [
+        f"{what}: {sorted(map(str, have))}, not {sorted(map(str, should))}"
+        for what, (have, should) in pairs.items()
+        if have != should
+    ]
 
 
 def assert_tidy(lamp: Lamp, *, seconds: float = 20.0, crashed: frozenset[str] = frozenset()) -> None:

@@ -21,17 +21,12 @@ _POSTGRES = b"postgres"
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process for ever. `started_at` is in clock ticks since boot; `device` and `inode` its working directory's.
-
-    A postmaster and all its children work in the data directory, whatever path it has in their mount namespace.
-    """
+    """One process for ever. `started_at` is in clock ticks since boot."""
 
     pid: int
     started_at: int
     boot_id: str
     data_dir: str
-    device: int = 0
-    inode: int = 0
 
 
 def boot_id() -> str:
@@ -50,14 +45,10 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in b"ZX" else int(fields[19])
 
 
-def identify(pid: int, data_dir: Path, *, visible: bool = True) -> ProcessIdentity | None:
-    """The identity of a living process; None if it has ended. `visible`: the directory is what we see at that path."""
+def identify(pid: int, data_dir: Path) -> ProcessIdentity | None:
+    """The identity of a living process; None if it has ended."""
     started_at = start_ticks(pid)
-    if started_at is None:
-        return None
-    # A postmaster just spawned is not there yet, but will be.
-    device, inode = (directory_key(data_dir) if visible else working_directory(pid)) or (0, 0)
-    return ProcessIdentity(pid, started_at, boot_id(), str(data_dir), device, inode)
+    return None if started_at is None else ProcessIdentity(pid, started_at, boot_id(), str(data_dir))
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
@@ -65,27 +56,12 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return identity.boot_id == boot_id() and start_ticks(identity.pid) == identity.started_at
 
 
-def working_directory(pid: int) -> tuple[int, int] | None:
-    """Device and inode of a process's working directory, whatever its mount namespace; None if it cannot be told."""
-    try:
-        found = (PROC / str(pid) / "cwd").stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def directory_key(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a directory; None if it is not visible here."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 @dataclass(frozen=True, slots=True)
 class PostgresProcess:
-    """A living process whose program is `postgres`. `cwd` is (device, inode), `arguments` are the postmaster's only."""
+    """A living process whose program is `postgres`. `arguments` are telling for a postmaster only.
+
+    `cwd` is (device, inode) of its working directory, `cwd_path` the path of that in the process's mount namespace.
+    """
 
     pid: int
     cwd: tuple[int, int]
@@ -119,18 +95,24 @@ def _scan() -> Iterator[PostgresProcess]:
         )
 
 
-def on_directory(
-    processes: Iterable[PostgresProcess], data_dir: Path, identity: ProcessIdentity | None = None
-) -> list[PostgresProcess]:
-    """Those of `processes` that work in the data directory, or did in that of the postmaster `identity`."""
-    keys = {key for key in (directory_key(data_dir), _identity_key(identity)) if key}
-    return [process for process in processes if process.cwd in keys or process.cwd_path == str(data_dir)]
+def on_directory(processes: Iterable[PostgresProcess], data_dir: Path) -> list[PostgresProcess]:
+    """Those of `processes` that work in the data directory, as a postmaster and all its children do.
+
+    Known by the directory itself where it is visible here, and by its path where only their mount namespace sees it.
+    Never by an inode that was noted earlier: of a directory that is gone the number is soon another one's.
+    """
+    key = _directory_key(data_dir)
+    resolved = str(data_dir.resolve())
+    paths = {str(data_dir), resolved, f"{resolved} (deleted)"}
+    return [process for process in processes if process.cwd == key or process.cwd_path in paths]
 
 
-def _identity_key(identity: ProcessIdentity | None) -> tuple[int, int] | None:
-    if identity is None or not identity.inode or identity.boot_id != boot_id():
+def _directory_key(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
         return None
-    return identity.device, identity.inode
+    return found.st_dev, found.st_ino
 
 
 def postmasters(processes: Iterable[PostgresProcess]) -> list[PostgresProcess]:
@@ -187,8 +169,6 @@ def from_json(value: Mapping[str, object]) -> ProcessIdentity:
         started_at=_int(value["started_at"]),
         boot_id=str(value["boot_id"]),
         data_dir=str(value["data_dir"]),
-        device=_int(value["device"]),
-        inode=_int(value["inode"]),
     )
 
 

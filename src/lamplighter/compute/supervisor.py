@@ -41,6 +41,7 @@ from lamplighter.compute.config import (
     size_of,
 )
 from lamplighter.compute.errors import (
+    ChangeFailed,
     DataDirInUse,
     NotRunning,
     PortTaken,
@@ -72,6 +73,8 @@ log = structlog.get_logger("lamplighter.compute")
 #: What users expect to find loaded, where the build has it.
 _PRELOAD = ("pg_stat_statements",)
 _ROTATE_EVERY = 10.0
+#: Seconds after which a postmaster surely handles SIGHUP, which would end it before.
+_GROWN_UP = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +172,29 @@ class Supervisor:
         if record.phase == "started":
             identity = record.identity
             if identity is None and (found := _our_postmaster(processes, compute.places)):
-                identity = process.identify(found.pid, spec.data_dir, visible=not spec.enter)
-            if identity is not None and process.is_alive(identity):
-                self._watch(compute, replace(record, identity=identity))
-                if compute.watch is not None:
-                    # A certificate that was renewed meanwhile.
-                    compute.watch.signal(signal.SIGHUP)
+                identity = process.identify(found.pid, spec.data_dir)
+            if identity is not None and self._take(compute, replace(record, identity=identity), identity):
                 return self.status(spec.id)
             await self._bury(compute, "ended while nobody watched", processes)
         return self.status(spec.id)
+
+    def _take(self, compute: _Compute, record: Record, identity: ProcessIdentity) -> bool:
+        """Watch a postmaster of an earlier process, if it lives."""
+        if not process.is_alive(identity):
+            return False
+        try:
+            watch = self._watch(compute, record, identity.pid)
+        except ProcessLookupError:
+            return False
+        if not process.is_alive(identity):
+            # It ended, and its pid was given away, before there was a handle that holds on to it.
+            watch.close()
+            compute.watch = None
+            return False
+        if time.time() - record.spawned_at > _GROWN_UP:
+            # The certificate may have been renewed meanwhile.
+            watch.signal(signal.SIGHUP)
+        return True
 
     async def start(self, spec: ComputeSpec) -> ComputeStatus:
         """Make a postmaster run with this spec, and return when it has answered a query.
@@ -295,9 +312,10 @@ class Supervisor:
     # What goes on inside
 
     async def connect(self, compute_id: str, dbname: str = "postgres") -> Connection:
-        """A session of the platform's superuser, with autocommit, by the Unix socket. Raises `NotRunning`.
+        """A session of the platform's superuser, with autocommit, by the Unix socket.
 
-        The caller closes it. `search_path` is `pg_catalog` alone, for users control what lies elsewhere.
+        Raises `NotRunning`, and `ChangeFailed` when Postgres refuses. The caller closes it. `search_path` is
+        `pg_catalog` alone, for users control what lies elsewhere.
         """
         directory, port = self.socket(compute_id)
         try:
@@ -315,10 +333,10 @@ class Supervisor:
                 connect_timeout=10,
                 autocommit=True,
             )
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
             if not self._compute(compute_id).running:
-                raise NotRunning(compute_id) from None
-            raise
+                raise NotRunning(compute_id) from error
+            raise ChangeFailed(f"Connecting to {dbname} of {compute_id}", str(error)) from error
 
     async def apply(self, compute_id: str, changes: Changes) -> None:
         """Make, change and drop roles and databases. Raises `ChangeFailed`, `ReservedName`, `NotRunning`."""
@@ -422,7 +440,7 @@ class Supervisor:
             if isinstance(error, OSError):
                 raise StartFailed(spec.id, str(error)) from error
             raise
-        identity = process.identify(pid, spec.data_dir, visible=not spec.enter)
+        identity = process.identify(pid, spec.data_dir)
         self._watch(compute, replace(record, identity=identity), pid)
         if why := self._cgroups.confine(places.home.name, pid, limits_of(spec.cu)):
             log.warning("compute.unconfined", compute_id=spec.id, why=why)
@@ -431,24 +449,25 @@ class Supervisor:
 
     def _make_room(self, compute: _Compute, spec: ComputeSpec) -> None:
         """See to it that nobody works on the data directory, then make directories and put the data in order."""
-        former = compute.record.identity if compute.record else None
-        visible = spec.data_dir.is_dir()
         # No postmaster.pid: the last one ended cleanly, with all its children, or there never was one.
-        if not visible or former or (spec.data_dir / "postmaster.pid").exists():
-            self._end_survivors(spec, former, process.postgres_processes())
+        if spec.enter or (spec.data_dir / "postmaster.pid").exists():
+            self._end_survivors(compute.places, spec, process.postgres_processes())
         self._make_directories()
         make_home(compute.places, self._owner, spec.port)
         logs.rotate(compute.places)
         if not spec.enter:
             launcher.tidy(spec, self._owner)
 
-    def _end_survivors(
-        self, spec: ComputeSpec, former: ProcessIdentity | None, processes: Iterable[PostgresProcess]
-    ) -> None:
-        """Kill backends that outlived their postmaster: a new one beside them would ruin the data."""
-        found = process.on_directory(processes, spec.data_dir, former)
+    def _end_survivors(self, places: Places, spec: ComputeSpec, processes: Iterable[PostgresProcess]) -> None:
+        """Kill backends that outlived their postmaster: a new one beside them would ruin the data.
+
+        Raises `DataDirInUse` if a postmaster runs there that has another configuration than this compute's.
+        """
+        found = process.on_directory(processes, spec.data_dir)
+        ours = _configured_by(places)
         for postmaster in process.postmasters(found):
-            if process.start_ticks(postmaster.pid) is not None:
+            # With our configuration it is a child that was forked a moment ago and still has its parent's arguments.
+            if ours not in postmaster.arguments and process.start_ticks(postmaster.pid) is not None:
                 raise DataDirInUse(spec.data_dir, postmaster.pid)
         if left := process.kill_all(each.pid for each in found):
             raise StopFailed(spec.id, left)
@@ -476,14 +495,14 @@ class Supervisor:
             primary_socket_dir=primary_places.sockets if primary_places else None,
         )
 
-    def _watch(self, compute: _Compute, record: Record, pid: int | None = None) -> None:
+    def _watch(self, compute: _Compute, record: Record, pid: int) -> ExitWatch:
         """Begin to watch a postmaster that was spawned or found; it may end at any time."""
-        pid = pid or (record.identity.pid if record.identity else 0)
         compute.record = record
         save(record, compute.places.record)
         compute.ending = False
         compute.watch = watch = ExitWatch(pid)
         watch.ended.add_done_callback(lambda _ended: self._on_exit(compute, watch))
+        return watch
 
     def _on_exit(self, compute: _Compute, watch: ExitWatch) -> None:
         if compute.ending or compute.watch is not watch:
@@ -508,7 +527,7 @@ class Supervisor:
         assert record is not None
         with contextlib.suppress(DataDirInUse):
             found = processes if processes is not None else await asyncio.to_thread(process.postgres_processes)
-            await asyncio.to_thread(self._end_survivors, record.spec, record.identity, found)
+            await asyncio.to_thread(self._end_survivors, compute.places, record.spec, found)
         cause = logs.cause(logs.read_end(compute.places, record.log_offset))
         reason = f"the postmaster {how}" + (f": {cause}" if cause else "")
         if record.identity and record.identity.boot_id != process.boot_id():
@@ -525,8 +544,6 @@ class Supervisor:
         assert watch is not None
         verdict = await readiness.wait_ready(compute.places.socket, watch.ended, self._patience)
         if verdict.answer is Answer.READY and not watch.ended.done():
-            if record.spec.enter:
-                await self._refresh_identity(compute)
             return
         ended = watch.ended.done()
         if not launched and not ended:
@@ -547,16 +564,6 @@ class Supervisor:
         else:
             why = verdict.message or f"it gave no answer in time ({verdict.answer.value})"
         raise StartFailed(spec.id, why, tail)
-
-    async def _refresh_identity(self, compute: _Compute) -> None:
-        """Note the working directory of a postmaster whose data is not visible here: now it has entered it."""
-        record, watch = compute.record, compute.watch
-        if record is None or watch is None:
-            return
-        identity = process.identify(watch.pid, record.spec.data_dir, visible=False)
-        if identity is not None and identity != record.identity:
-            compute.record = replace(record, identity=identity)
-            await asyncio.to_thread(save, compute.record, compute.places.record)
 
     async def _stop(self, compute: _Compute, mode: Literal["fast", "immediate"]) -> None:
         compute.ending = True
@@ -582,12 +589,10 @@ class Supervisor:
         compute.watch = None
         if used != [signal.SIGINT]:
             # Only a fast stop waits for all children; of others some may live a little longer.
-            await asyncio.to_thread(self._end_survivors_of_record, record)
+            processes = await asyncio.to_thread(process.postgres_processes)
+            with contextlib.suppress(DataDirInUse):
+                await asyncio.to_thread(self._end_survivors, compute.places, record.spec, processes)
         self._cgroups.remove(compute.places.home.name)
-
-    def _end_survivors_of_record(self, record: Record) -> None:
-        with contextlib.suppress(DataDirInUse):
-            self._end_survivors(record.spec, record.identity, process.postgres_processes())
 
     async def _rotate_logs(self) -> None:
         while True:
@@ -610,8 +615,13 @@ def _os_users(owner: tuple[int, int]) -> tuple[str, ...]:
 
 def _our_postmaster(processes: Iterable[PostgresProcess], places: Places) -> PostgresProcess | None:
     """The one that was started with this compute's configuration."""
-    wanted = f"config_file={places.conf}"
+    wanted = _configured_by(places)
     return next((each for each in process.postmasters(processes) if wanted in each.arguments), None)
+
+
+def _configured_by(places: Places) -> str:
+    """The argument that tells this compute's postmaster from all others."""
+    return f"config_file={places.conf}"
 
 
 def _write_configuration(places: Places, spec: ComputeSpec, facts: Facts, owner: tuple[int, int]) -> None:

@@ -12,7 +12,6 @@ from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.endpoints import store
 from lamplighter.control.features.endpoints.model import READ_WRITE
 from lamplighter.control.kernel import Kernel
-from lamplighter.control.operations.store import is_busy
 from lamplighter.control.schedule import schedule
 
 log = structlog.get_logger(__name__)
@@ -61,8 +60,9 @@ class Reconciler:
                 continue
             async with self._kernel.catalog.transaction() as conn:
                 await conn.execute("select from projects where id = %s for update", (endpoint.project_id,))
-                # Operations that did not end before the crash come first, and may well be this start, or a deletion.
-                if not await is_busy(conn, endpoint.project_id) or not await self._has_start(conn, endpoint.id):
+                # Operations that did not end before come first. One that is about to start, stop or remove this
+                # endpoint says what is to become of it: a start behind a suspend would undo it.
+                if not await self._is_decided(conn, endpoint.id):
                     await schedule(
                         self._kernel, conn, endpoint.project_id, [recipes.start(endpoint.branch_id, endpoint.id)]
                     )
@@ -70,19 +70,29 @@ class Reconciler:
         self._kernel.wake()
         return started
 
-    async def _has_start(self, conn: Connection, endpoint_id: str) -> bool:
+    async def _is_decided(self, conn: Connection, endpoint_id: str) -> bool:
+        kinds = [
+            recipes.ENDPOINT_START,
+            recipes.ENDPOINT_SUSPEND,
+            recipes.ENDPOINT_CONFIGURE,
+            recipes.ENDPOINT_DELETE,
+        ]
         cursor = await conn.execute(
-            "select 1 from operations where endpoint_id = %s and kind = %s and finished_at is null",
-            (endpoint_id, recipes.ENDPOINT_START),
+            "select 1 from operations where endpoint_id = %s and kind = any (%s) and finished_at is null",
+            (endpoint_id, kinds),
         )
         return await cursor.fetchone() is not None
 
     async def note_crash(self, compute_id: str, reason: str) -> None:
-        """A postmaster ended that nobody asked to end: its endpoint is idle, and the next start recovers it."""
+        """A postmaster ended that nobody asked to end: its endpoint is idle, and the next start recovers it.
+
+        May be called again, also when a start has been quicker. Raises psycopg's errors while the catalog is away.
+        """
         log.warning("compute.crashed", compute_id=compute_id, reason=reason)
         async with self._kernel.catalog.connection() as conn:
             endpoint = await store.load(conn, compute_id)
-            if endpoint is not None and endpoint.current_state == "active":
+            running = self._kernel.plane.is_running(compute_id)
+            if endpoint is not None and endpoint.current_state == "active" and not running:
                 await store.set_idle(conn, compute_id, now=self._kernel.now())
 
     async def measure(self) -> None:

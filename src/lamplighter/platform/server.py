@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import uvicorn
@@ -38,12 +39,14 @@ from lamplighter.platform.machine import (
 )
 from lamplighter.platform.settings import Settings
 from lamplighter.platform.state import clear_running, sole_platform, write_running
+from lamplighter.storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 20.0
 MEASURE_SECONDS = 30.0
 EXPIRE_SECONDS = 10.0
+INSIST_SECONDS = 1.0
 USAGE_SECONDS = 1.0
 CONCURRENCY = 8
 
@@ -152,6 +155,14 @@ async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
         data_dir = machine.supervisor.spec(compute_id).data_dir
         await machine.plane.stop_compute(compute_id, volume_id=volume_of(data_dir))
         mended.append(f"stopped the compute {compute_id}, which nobody had asked for")
+    still = {volume_of(machine.supervisor.spec(one).data_dir) for one in running if one not in left.computes}
+    for volume_id in volumes:
+        # Left open by a postmaster that died, or by a start that did not get as far as that.
+        if volume_id not in still:
+            try:
+                await machine.volumes.close(volume_id)
+            except StorageError as error:
+                log.warning("volume.close_failed", volume_id=volume_id, error=str(error))
     for volume_id in left.volumes:
         await machine.plane.delete_volume(volume_id)
         mended.append(f"removed the volume {volume_id}, which belonged to nothing")
@@ -208,16 +219,27 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]], name: str)
 async def _watch_crashes(control: app.Control, machine: Machine) -> None:
     """A postmaster that ends by itself: the catalog's is started again at once, an endpoint's at its next start."""
     reconciler = Reconciler(control.kernel)
-    while True:
-        compute_id, reason = await machine.crashes.get()
-        try:
+    async with asyncio.TaskGroup() as group:
+        while True:
+            compute_id, reason = await machine.crashes.get()
+            # Side by side: to note that an endpoint crashed takes a catalog, which may have crashed as well.
             if compute_id == CATALOG:
                 log.error("catalog.crashed", reason=reason)
-                await start_catalog(machine)
+                group.create_task(_insist(partial(start_catalog, machine), compute_id))
             else:
-                await reconciler.note_crash(compute_id, reason)
+                group.create_task(_insist(partial(reconciler.note_crash, compute_id, reason), compute_id))
+
+
+async def _insist(work: Callable[[], Awaitable[None]], compute_id: str) -> None:
+    """Do it until it succeeds: nobody else would ever do it."""
+    while True:
+        try:
+            await work()
         except Exception:
-            log.exception("crash.unhandled", compute_id=compute_id)
+            log.exception("crash.unhandled", compute_id=compute_id, retry_in_seconds=INSIST_SECONDS)
+        else:
+            return
+        await asyncio.sleep(INSIST_SECONDS)
 
 
 @asynccontextmanager

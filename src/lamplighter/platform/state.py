@@ -50,7 +50,8 @@ def read_running(data_dir: Path) -> Running | None:
         state = Running(**json.loads((data_dir / STATE).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return state if state.birth == _birth(state.pid) else None
+    birth = _birth(state.pid)
+    return state if birth is not None and birth == state.birth else None
 
 
 def _birth(pid: int) -> str | None:

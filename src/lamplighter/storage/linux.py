@@ -27,6 +27,7 @@ _EXTENT_LAST = 0x1
 _EXTENT_INLINE = 0x200
 _EXTENT_SHARED = 0x2000
 _CLONE_FS = 0x200
+_WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 #: The inode number of every btrfs subvolume's root.
 _SUBVOLUME_INODE = 256
 
@@ -74,6 +75,25 @@ def sync_filesystem(path: Path) -> None:
         _check(_libc.syncfs(handle), path)
     finally:
         os.close(handle)
+
+
+def commits_in_order(path: Path) -> bool:
+    """Whether the sync of a directory also makes every earlier change of the file system's metadata durable.
+
+    So it is where one journal is written in order: XFS, and ext4 if it has a journal.
+    """
+    name = filesystem(path)
+    if name != "ext4":
+        return name == "xfs"
+    number = path.stat().st_dev
+    device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+    return any(Path("/proc/fs/jbd2").glob(f"{device}-*"))
+
+
+def write_out(handle: int, *, wait: bool) -> None:
+    """Begin to write the dirty pages of an open file, or wait until they are written. Its metadata is left alone."""
+    flags = _WAIT_BEFORE | _WRITE | _WAIT_AFTER if wait else _WRITE
+    _check(_libc.sync_file_range(handle, ctypes.c_int64(0), ctypes.c_int64(0), flags), handle)
 
 
 def clone_file(source: int, target: int) -> None:

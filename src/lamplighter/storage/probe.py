@@ -131,7 +131,7 @@ def _reflink(room: Path, owner: Owner | None, files: int) -> float:
 def _copy(room: Path, owner: Owner | None, files: int) -> float:
     def work() -> None:
         tree.clone_tree(room / "source", room / "clone", tree.Job(tree.copy, owner), scope=plan.Scope.ASLEEP)
-        linux.sync_filesystem(room)
+        tree.settle(room)
 
     _seed(room / "source", files)
     return _timed(work)

@@ -262,6 +262,30 @@ def set_opaque(directory: Path) -> None:
     os.setxattr(directory, OPAQUE, b"y")
 
 
+# --- durability ---------------------------------------------------------------------------------------------------
+
+
+def settle(path: Path) -> None:
+    """Put all files below `path` on disk, together with the sync of a directory that has to follow.
+
+    A clone of a cleanly stopped source starts without recovery, so Postgres never syncs its files: we must. For the 970
+    files of a new cluster, 1600 to 2300 ms were measured with an fsync each, and 60 to 200 ms by a sync of the file
+    system, which however writes out what others have dirtied too: seconds' worth of it on a busy host. Where the
+    journal keeps the order it is enough to write these files (40 to 160 ms): the sync of the directory then commits
+    what was done before.
+    """
+    if not linux.commits_in_order(path):
+        linux.sync_filesystem(path)
+        return
+    for wait in (False, True):
+        for entry in files(path):
+            handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                linux.write_out(handle, wait=wait)
+            finally:
+                os.close(handle)
+
+
 # --- removing -----------------------------------------------------------------------------------------------------
 
 

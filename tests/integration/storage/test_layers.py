@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lamplighter.storage import layers, linux, open_volumes, plan, tree
+from lamplighter.storage.errors import StorageError
 from lamplighter.storage.plan import Stack
 from lamplighter.storage.volumes import overlay
 
@@ -121,6 +122,22 @@ async def test_many_generations_are_merged_in_the_background_and_lose_nothing(ro
     assert list((root / "layers").iterdir()) == []
     await volumes.shutdown()
     assert not linux.is_mounted(base.parent)
+
+
+@pytest.mark.anyio
+async def test_a_crash_in_the_middle_of_a_freeze_is_mended_from_the_stack(root, seed, data_owner):
+    """`layers.json` decides; options that do not fit it would let a postmaster write to a frozen layer."""
+    volumes = open_volumes(root, driver="overlay", owner=data_owner, reserve_bytes=0)
+    await volumes.import_seed("main", seed)
+    options = root / "volumes/main/options"
+    right = await asyncio.to_thread(options.read_text)
+    await asyncio.to_thread(options.write_text, "lowerdir=old")
+    assert await volumes.recover() == ["Wrote the mount options of volume main again."]
+    assert await asyncio.to_thread(options.read_text) == right
+    await asyncio.to_thread((root / "volumes/main/layers.json").write_text, "{")
+    with pytest.raises(StorageError, match=r"layers\.json"):
+        await volumes.recover()
+    await volumes.shutdown()
 
 
 async def settled(volumes):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lamplighter.storage import init_pool, mount_pool, open_volumes, pool_status, unmount_pool
+from lamplighter.storage import init_pool, linux, mount_pool, open_volumes, pool_status, unmount_pool
 from lamplighter.storage.errors import PoolError, StorageFull, ToolMissing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -128,3 +128,17 @@ async def test_a_missing_program_is_told_with_its_package(root, monkeypatch, tmp
     with pytest.raises(ToolMissing, match="apt-get install xfsprogs"):
         init_pool(root, SIZE)
     assert not (root / "pool.img").exists()
+
+
+async def test_only_a_journal_written_in_order_spares_a_sync_of_everything(root):
+    """On ext4 that depends on how it was made; for a pool it is known."""
+    xfs = init_pool(root, SIZE, "xfs")
+    assert linux.commits_in_order(xfs.mount_point)
+    for journal in ("has_journal", "^has_journal"):
+        image, place = root / "image", root / "ext4"
+        script = f"truncate -s 64M {image}; mkfs.ext4 -q -O {journal} {image}; mkdir -p {place}; mount {image} {place}"
+        await asyncio.to_thread(subprocess.run, ["sh", "-ec", script], check=True)
+        try:
+            assert linux.commits_in_order(place) == (journal == "has_journal")
+        finally:
+            await asyncio.to_thread(subprocess.run, ["sh", "-ec", f"umount {place}; rm {image}"], check=True)

@@ -18,8 +18,6 @@ identities = st.builds(
     started_at=st.integers(0),
     boot_id=st.text(),
     data_dir=st.text(),
-    device=st.integers(0),
-    inode=st.integers(0),
 )
 
 
@@ -31,7 +29,6 @@ def test_an_identity_survives_its_record(identity):
 def test_a_living_process_is_known_and_another_with_its_pid_is_not(tmp_path):
     identity = process.identify(os.getpid(), tmp_path)
     assert process.is_alive(identity)
-    assert (identity.device, identity.inode) == process.directory_key(tmp_path)
     assert not process.is_alive(replace(identity, started_at=identity.started_at + 1))
     assert not process.is_alive(replace(identity, boot_id="another"))
 
@@ -44,15 +41,13 @@ def test_what_is_not_there_has_no_identity():
     assert process.kill_all([2**22 + 1]) == []
 
 
-def test_processes_of_a_directory_are_told_by_what_it_is_and_not_by_its_name(tmp_path):
-    key = process.directory_key(tmp_path)
-    inside = PostgresProcess(1, key, "/elsewhere", ("postgres", "-D", "x"))
-    renamed = PostgresProcess(2, (0, 0), str(tmp_path), ("postgres: writer",))
+def test_processes_of_a_directory_are_told_by_what_it_is_or_is_called_in_their_namespace(tmp_path):
+    found = tmp_path.stat()
+    inside = PostgresProcess(1, (found.st_dev, found.st_ino), "/elsewhere", ("postgres", "-D", "x"))
+    hidden = PostgresProcess(2, (0, 0), str(tmp_path), ("postgres: writer",))
     stranger = PostgresProcess(3, (0, 0), "/elsewhere", ("postgres", "-D", "x"))
-    gone = ProcessIdentity(1, 1, process.boot_id(), "/gone", 7, 8)
-    hidden = PostgresProcess(4, (7, 8), "/view", ())
-    found = process.on_directory([inside, renamed, stranger, hidden], tmp_path, gone)
-    assert found == [inside, renamed, hidden]
-    assert process.postmasters(found) == [inside]
-    # After a reboot device and inode may be anybody's.
-    assert hidden not in process.on_directory([hidden], tmp_path, replace(gone, boot_id="another"))
+    on_it = process.on_directory([inside, hidden, stranger], tmp_path)
+    assert on_it == [inside, hidden]
+    assert process.postmasters(on_it) == [inside]
+    removed = PostgresProcess(4, (1, 2), f"{tmp_path}/gone (deleted)", ("postgres: writer",))
+    assert process.on_directory([inside, removed], tmp_path / "gone") == [removed]

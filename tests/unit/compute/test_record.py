@@ -32,7 +32,7 @@ specs = st.builds(
 )
 
 
-@given(specs, st.none() | st.just(ProcessIdentity(1, 2, "boot", "/d", 3, 4)), words)
+@given(specs, st.none() | st.just(ProcessIdentity(1, 2, "boot", "/d")), words)
 def test_a_record_is_read_back(spec, identity, reason):
     record = r.Record(spec, identity, "crashed", reason, 12.5, 99)
     assert r.parse(r.render(record)) == record

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from lamplighter.api.errors import (
     ApiError,
@@ -33,6 +33,7 @@ from lamplighter.api.errors import (
     NotServed,
     PayloadTooLarge,
     Unavailable,
+    Unprocessable,
 )
 from lamplighter.api.operations import OPERATIONS, Operation
 from lamplighter.control.errors import ProjectBusy
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 BASE = "/api/v2"
 REQUEST_ID = "x-request-id"
 ANSWER_ID = "x-neon-ret-request-id"
+NOT_AVAILABLE = "NOT_AVAILABLE"
 
 
 class TableMismatch(Exception):
@@ -142,7 +144,12 @@ def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Calla
         auth.authorize(operation, caller, request.path_params)
         path, query = parse_parameters(operation, request.path_params, request.query_params)
         body = parse_body(operation, await read_body(request))
-        reply = await handler(Call(caller, path, query, body, request_id))
+        try:
+            reply = await handler(Call(caller, path, query, body, request_id))
+        except NotServed as error:
+            # 501 is for operations that this server lacks altogether. A wish that one of its own cannot fulfil is
+            # refused like any other: clients take a 5xx for a failure that is worth another try.
+            raise Unprocessable(error.message, code=NOT_AVAILABLE) from error
         return render(reply, request_id)
 
     async def run(request: Request) -> Response:
@@ -195,7 +202,20 @@ async def http_error(request: Request, error: Exception) -> Response:
     response = error_response(known, request_id_of(request))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
+    if status == 405:
+        response.headers["allow"] = ", ".join(sorted(methods_of(request)))
     return response
+
+
+def methods_of(request: Request) -> set[str]:
+    """What may be asked of the request's path. Starlette names the methods of one route, of which a path has several."""
+    fitting = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # Routes are in the order of `path_order`: `/projects/shared` comes before the `/projects/{project_id}` it also fits.
+    return {method for route in fitting if route.path == fitting[0].path for method in route.methods or ()}
 
 
 def application(features: Routes, door: Door, *extra: BaseRoute) -> Starlette:

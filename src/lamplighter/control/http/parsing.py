@@ -71,6 +71,8 @@ def parse_body(operation: Operation, raw: bytes) -> Any:
         return None
     if b"\\u0000" in raw and _holds_nul(raw):
         raise BadRequest.undecodable("a string holds a NUL character")
+    if (b"NaN" in raw or b"Infinity" in raw) and _holds_constant(raw):
+        raise BadRequest.undecodable("NaN and Infinity are not JSON")
     try:
         return _adapter(operation.body).validate_json(raw, strict=True)
     except ValidationError as error:
@@ -97,3 +99,13 @@ def _holds_nul(raw: bytes) -> bool:
         return walk(json.loads(raw))
     except (ValueError, RecursionError):
         return False
+
+
+def _holds_constant(raw: bytes) -> bool:
+    """pydantic reads NaN and Infinity, which are not JSON, as numbers; text that only mentions them is fine."""
+    found: list[str] = []
+    try:
+        json.loads(raw, parse_constant=found.append)
+    except (ValueError, RecursionError):
+        return False
+    return bool(found)

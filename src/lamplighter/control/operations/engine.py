@@ -189,8 +189,8 @@ class Engine:
         if free <= 0:
             # The end of any run wakes us.
             return self._longest_wait
-        sure_until = self._now() + self._lease.seconds
         async with self._catalog.connection() as conn:
+            sure_until = self._sure_until()
             claimed, due = await store.claim(conn, self._lease, limit=free, busy=self._runs)
         for operation in claimed:
             self._start(operation, sure_until)
@@ -227,8 +227,8 @@ class Engine:
         held = {run.operation.id: run for run in self._runs.values() if not run.ending}
         if not held:
             return
-        sure_until = self._now() + self._lease.seconds
         async with self._catalog.connection() as conn:
+            sure_until = self._sure_until()
             kept = await store.extend(conn, self._lease, held)
         for operation_id, run in held.items():
             if operation_id in kept:
@@ -335,12 +335,13 @@ class Engine:
 
     async def _end(self, run: _Run, ending: Ending) -> Operation | None:
         operation = run.operation
-        sure_until = self._now() + self._lease.seconds
-        held, following = await self._write(
-            lambda conn: store.end(conn, self._lease, operation, ending, claim_next=not self._stopping)
-        )
-        if following is not None:
-            run.sure_until = sure_until
+
+        async def write(conn: Connection) -> tuple[bool, Operation | None]:
+            # Of the next operation; that of this one is in the timer already.
+            run.sure_until = self._sure_until()
+            return await store.end(conn, self._lease, operation, ending, claim_next=not self._stopping)
+
+        held, following = await self._write(write)
         if held:
             log.info("operation.finished", result=ending.event.value, failures_count=ending.failures)
         else:
@@ -406,6 +407,11 @@ class Engine:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def _sure_until(self) -> float:
+        # Taken just before the query that gets the lease: not earlier, since waiting for a connection may outlast it, not
+        # after the answer, since the catalog counts from the query.
+        return self._now() + self._lease.seconds
 
 
 def _pause(failures: int) -> float:

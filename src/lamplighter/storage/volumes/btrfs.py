@@ -21,7 +21,7 @@ class BtrfsVolumes(BaseVolumes):
         data = new / "data"
         linux.create_subvolume(data)
         tree.clone_tree(seed, data, job, scope=plan.Scope.ASLEEP)
-        linux.sync_filesystem(data)
+        tree.settle(data)
 
     async def _clone_asleep(self, source_id: str, new: Path) -> None:
         await self._call(snapshot, self._path(source_id) / "data", new / "data")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lamplighter.storage import linux, tree
+from lamplighter.storage import tree
 from lamplighter.storage.ports import Usage
 from lamplighter.storage.volumes.trees import TreeVolumes
 
@@ -17,9 +17,7 @@ class CopyVolumes(TreeVolumes):
         tree.copy(source, target)
 
     def _settle(self, new: Path) -> None:
-        # A clone of a cleanly stopped source starts without recovery, so Postgres never syncs its files: we must. One
-        # syncfs is one journal commit; an fsync for each of a thousand files costs several times as much.
-        linux.sync_filesystem(new)
+        tree.settle(new)
 
     def _measure(self, volume_id: str) -> Usage:
         data = self._path(volume_id) / "data"

@@ -117,7 +117,7 @@ class OverlayVolumes(BaseVolumes):
     def _seed(self, new: Path, seed: Path, job: tree.Job) -> None:
         with self._new_layer() as base, self._new_layer() as upper:
             tree.clone_tree(seed, self._tree(base), job, scope=Scope.ASLEEP)
-            linux.sync_filesystem(self._layers)
+            tree.settle(self._tree(base))
             self._write_stack(new, Stack(upper, (base,)))
 
     async def _clone_asleep(self, source_id: str, new: Path) -> None:
@@ -157,8 +157,7 @@ class OverlayVolumes(BaseVolumes):
                 self._empty(stack, Scope.BACKUP)
                 self._own_wal_directory(data / plan.WAL_DIR, backup.visible_data_dir / plan.WAL_DIR)
                 self._finish_backup(backup.visible_data_dir, data, end, job)
-                # Postgres syncs this file system at the first start of such a clone anyway: the cost is only moved.
-                linux.sync_filesystem(data)
+                tree.settle(data)
 
             await self._run(lambda stop: finish(self._job(stop)))
 
@@ -243,7 +242,8 @@ class OverlayVolumes(BaseVolumes):
         """Make one layer of several. The volumes that have them take it when they are frozen the next time."""
         merged = made.enter_context(self._new_layer())
         layers.merge([self._tree(layer) for layer in run], self._tree(merged), job)
-        linux.sync_filesystem(self._layers)
+        tree.settle(self._tree(merged))
+        sync_directory(self._layers)
         self._merged[run] = merged
         return merged
 

@@ -19,11 +19,15 @@ class ReflinkVolumes(TreeVolumes):
         tree.reflink(source, target)
 
     def _settle(self, new: Path) -> None:
-        # FICLONE writes out the source's dirty pages, so only metadata is not on disk yet. XFS has one log, written in
-        # order: the sync of the directory after the last rename takes everything before with it. No other file system
-        # promises that, and without it a host crash could empty files that Postgres takes for safe.
-        if linux.filesystem(new) != "xfs":
+        # FICLONE writes out the source's dirty pages first, so only metadata is not on disk yet, and where it is
+        # committed in order (XFS) the sync of the directory after the last rename takes it along.
+        if not linux.commits_in_order(new):
             linux.sync_filesystem(new)
+
+    def _seed(self, new: Path, seed: Path, job: tree.Job) -> None:
+        super()._seed(new, seed, job)
+        # It may have been copied, from another file system.
+        tree.settle(new)
 
     def _measure(self, volume_id: str) -> Usage:
         data = self._path(volume_id) / "data"

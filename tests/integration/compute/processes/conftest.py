@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class House:
             self.run_dir,
             builds=self.binaries.ensure,
             owner=self.owner,
-            tls=self.tls,
+            tls=settings.pop("tls", self.tls),
             on_crash=lambda compute_id, why: self.crashes.append((compute_id, why)),
             **settings,
         )
@@ -154,21 +154,20 @@ class Project:
 
 
 @pytest.fixture
-async def project(house: House, free_port: int) -> Project:
-    supervisor = house.supervisor()
-    made = Project(supervisor, house.spec(port=free_port))
-    await supervisor.start(made.spec)
-    await supervisor.apply(
-        made.spec.id,
-        Changes(
+def make_project(house: House, free_port: int) -> Callable[[Supervisor], Awaitable[Project]]:
+    async def make(supervisor: Supervisor) -> Project:
+        made = Project(supervisor, house.spec(port=free_port))
+        await supervisor.start(made.spec)
+        changes = Changes(
             roles=(RoleSpec(made.role, made.password),),
             databases=(DatabaseSpec(made.database, made.role, was="neondb"),),
-        ),
-    )
-    return made
+        )
+        await supervisor.apply(made.spec.id, changes)
+        return made
+
+    return make
 
 
 @pytest.fixture
-def leaves_nothing(house: House) -> Iterator[None]:
-    yield
-    assert [each for each in process.postgres_processes() if each.cwd_path.startswith(f"{house.place}/")] == []
+async def project(house: House, make_project: Callable[[Supervisor], Awaitable[Project]]) -> Project:
+    return await make_project(house.supervisor())

@@ -12,8 +12,10 @@ import psycopg
 import pytest
 
 from lamplighter.compute import process
+from lamplighter.compute.config import ALLOWED
 from lamplighter.compute.errors import DataDirInUse, NotRunning, PortTaken, RunDirUnfit, SettingsRefused, StartFailed
 from lamplighter.compute.supervisor import Supervisor
+from lamplighter.compute.user import drop_prefix
 
 
 async def value(supervisor, compute_id, query, dbname="postgres"):
@@ -299,3 +301,32 @@ async def test_uvloop_serves_as_well(house, free_port, until):
 async def test_psycopg_reports_a_refused_login_by_its_reason(project):
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         await project.user(password="wrong")
+
+
+async def test_what_users_may_set_is_known_to_some_major_and_nothing_fixed_is_unknown(house):
+    """A misspelt name in the lists would never be noticed."""
+    known: set[str] = set()
+    for major in (14, 15, 16, 17, 18):
+        build = house.binaries.ensure(major)
+        running = await asyncio.create_subprocess_exec(
+            *drop_prefix(house.owner),
+            str(build.program("postgres")),
+            "--describe-config",
+            env=build.environment(),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await running.communicate()
+        known |= {line.split("\t")[0].lower() for line in out.decode().splitlines()}
+    assert len(known) > 300
+    assert known >= ALLOWED
+
+
+async def test_without_tls_passwords_serve(house, make_project):
+    """As with a build that has no OpenSSL."""
+    project = await make_project(house.supervisor(tls=None))
+    plain = {"sslmode": "disable", "channel_binding": "disable"}
+    async with await project.user(**plain) as connection:
+        assert not connection.pgconn.ssl_in_use
+    for wrong in ({"password": "wrong"}, {"user": "cloud_admin"}):
+        with pytest.raises(psycopg.OperationalError):
+            await project.user(**plain, **wrong)

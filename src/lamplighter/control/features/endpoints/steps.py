@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import structlog
+
 from lamplighter import faults
+from lamplighter.api.errors import Unavailable
 from lamplighter.control import recipes
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.databases.service import Databases
@@ -20,6 +23,8 @@ from lamplighter.control.operations.engine import Recipe, Step
 from lamplighter.control.operations.model import Operation
 from lamplighter.control.ports import ComputeOrder, Follow, SqlChanges
 from lamplighter.control.scope import find_primary
+
+log = structlog.get_logger(__name__)
 
 MAINTENANCE_CU = 0.25
 
@@ -49,15 +54,19 @@ class EndpointSteps:
             if endpoint is None:
                 return
             order = await self._order(conn, endpoint)
-        if endpoint.type == READ_ONLY and not self._kernel.plane.is_running(endpoint.id):
+        plane = self._kernel.plane
+        if endpoint.type == READ_ONLY and not plane.is_running(endpoint.id):
             await self._copy_for_standby(endpoint, order)
-        await self._kernel.plane.start_compute(order)
+        await plane.start_compute(order)
         faults.point("endpoint.start.after_ready")
         if endpoint.type == READ_WRITE:
             await self._bring_in_line(endpoint.branch_id, endpoint.id)
         faults.point("endpoint.start.after_apply")
         async with self._kernel.catalog.connection() as conn:
             await store.set_active(conn, endpoint.id, now=self._kernel.now())
+        if not plane.is_running(endpoint.id):
+            # It crashed before it was noted as active, so that whoever notes crashes found nothing to change.
+            raise Unavailable(f"the compute {endpoint.id} ended as soon as it had started; its log tells why")
 
     async def suspend(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
@@ -65,6 +74,7 @@ class EndpointSteps:
         if endpoint is None or endpoint.current_state == "idle":
             return
         await self._stop(endpoint)
+        faults.point("endpoint.suspend.after_stop")
         async with self._kernel.catalog.connection() as conn:
             await store.set_idle(conn, endpoint.id, now=self._kernel.now())
 
@@ -74,6 +84,7 @@ class EndpointSteps:
             endpoint = await self._load(conn, operation)
         if endpoint is not None and endpoint.current_state == "active":
             await self._stop(endpoint)
+            faults.point("endpoint.configure.after_stop")
             await self.start(operation)
 
     async def delete(self, operation: Operation) -> None:
@@ -82,6 +93,7 @@ class EndpointSteps:
         if endpoint is None:
             return
         await self._stop(endpoint)
+        faults.point("endpoint.delete.after_stop")
         async with self._kernel.catalog.connection() as conn:
             await store.remove(conn, endpoint.id)
 
@@ -98,6 +110,7 @@ class EndpointSteps:
             order = await self.maintenance_order(conn, branch_id)
         try:
             await plane.start_compute(order)
+            faults.point("branch.apply.after_start")
             await self._bring_in_line(branch_id, order.id)
         finally:
             await plane.stop_compute(order.id, volume_id=order.volume_id)
@@ -191,6 +204,7 @@ class EndpointSteps:
         if not changes:
             return
         await self._kernel.plane.apply(compute_id, changes)
+        faults.point("branch.apply.after_change")
         async with self._kernel.catalog.transaction() as conn:
             keep = bool(row and row["store_passwords"])
             await self._roles.settle(conn, branch_id, roles, keep_passwords=keep)
@@ -208,9 +222,16 @@ class EndpointSteps:
             return
         plane = self._kernel.plane
         async with self._kernel.catalog.connection() as conn:
-            endpoint = await store.load(conn, operation.endpoint_id)
-            if endpoint is None:
-                return
+            endpoint = await self._load(conn, operation)
+        if endpoint is None:
+            return
+        if endpoint.current_state != "active":
+            # It may run all the same, without its roles, or have left its volume open.
+            try:
+                await self._stop(endpoint)
+            except Exception:
+                log.exception("endpoint.stop_failed", endpoint_id=endpoint.id)
+        async with self._kernel.catalog.connection() as conn:
             if plane.is_running(endpoint.id):
                 await store.set_pending(conn, endpoint.id, None, now=self._kernel.now())
             else:

@@ -22,7 +22,11 @@ def show_organization(organization: Organization) -> wire.Organization:
 def show_member(member: Member) -> wire.MemberWithUser:
     return wire.MemberWithUser(
         member=wire.Member(
-            id=member.id, user_id=member.user_id, org_id=member.org_id, role=member.role, joined_at=member.joined_at
+            id=str(member.id),
+            user_id=str(member.user_id),
+            org_id=member.org_id,
+            role=member.role,
+            joined_at=member.joined_at,
         ),
         user=wire.MemberUserInfo(email=member.email),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -97,7 +98,7 @@ class Organizations:
 
         Raises NotFound, PermissionDenied, BadRequest for a malformed cursor.
         """
-        if cursor is not None and not (cursor.isdigit() and len(cursor) < 10):
+        if cursor and not re.fullmatch("[0-9]{1,9}", cursor):
             raise BadRequest("invalid cursor: pass the value of pagination.next of the page before")
         offset, size = int(cursor or 0), limit or DEFAULT_PAGE
         direction: LiteralString = "desc" if descending else "asc"

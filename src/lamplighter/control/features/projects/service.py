@@ -123,14 +123,16 @@ class Projects:
             settings = plan.check_settings(plan.merge(project.settings, plan.plain(body.settings)))
             plan.check_logical_replication(project.settings, settings)
             history = body.history_retention_seconds
+            defaults = plan.endpoint_defaults(
+                project.default_endpoint_settings, plan.plain(body.default_endpoint_settings)
+            )
+            await self._endpoints.check_settings(settle_options(defaults=defaults), project.pg_version)
             await store.update(
                 conn,
                 project_id,
                 name=project.name if body.name is None else body.name,
                 settings=settings,
-                default_endpoint_settings=plan.endpoint_defaults(
-                    project.default_endpoint_settings, plan.plain(body.default_endpoint_settings)
-                ),
+                default_endpoint_settings=defaults,
                 history_retention_seconds=project.history_retention_seconds if history is None else history,
                 now=self._kernel.now(),
             )

@@ -1,0 +1,50 @@
+"""`lamp doctor`: what this host offers, what is wrong, and what was left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lamplighter.cli.errors import FAILED
+from lamplighter.cli.options import data_dir_option, output_option, read_settings
+
+
+@click.command()
+@data_dir_option
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Tell for each leftover who takes it away. Nothing is changed: `lamp up` mends what it may when it starts.",
+)
+@output_option
+def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
+    r"""Check what this host offers, and look for leftovers.
+
+    Tells which PostgreSQL versions there are, what they lack, which storage drivers work here and why one was chosen,
+    what a branch costs on this file system (measured), space, ports, limits, and what belongs to nothing. The
+    settings are those that `lamp up` would take from the environment. Takes some seconds, and changes nothing.
+
+    Exit status: 0 a platform can run here, 1 something prevents it.
+
+    \b
+    Examples:
+      lamp doctor
+      lamp doctor --data-dir /srv/neon --output json | jq .problems
+    """
+    settings = read_settings(data_dir=data_dir)
+    from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
+    from lamplighter.platform.checkup import examine  # noqa: PLC0415 - the same
+
+    with Progress() as progress:
+        checkup = examine(settings, progress.update)
+    if output == "json":
+        from lamplighter.cli.views import as_json  # noqa: PLC0415 - for JSON only
+
+        click.echo(as_json(checkup))
+    else:
+        from lamplighter.cli.doctor_view import checkup_text  # noqa: PLC0415 - for text only
+
+        click.echo(checkup_text(checkup, fix=fix))
+    if checkup.problems:
+        click.get_current_context().exit(FAILED)
