@@ -67,8 +67,9 @@ class Conductor:
         self._stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            # nohup has SIGHUP ignored, so that the platform outlives its terminal.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # nohup has SIGHUP ignored, so that the platform outlives its terminal. (A shell's `&` has SIGINT ignored,
+            # but who sends that means it.)
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._signalled)
 
     async def serve(self, _platform: Platform) -> None:

@@ -30,6 +30,11 @@ class Places:
     log: Path
 
     @property
+    def unique_name(self) -> str:
+        """A name that no other compute of this host has, of whichever run directory."""
+        return f"{self.home.parent.name}-{self.home.name}"
+
+    @property
     def record(self) -> Path:
         return self.home / "record.json"
 

@@ -41,7 +41,6 @@ from lamplighter.compute.config import (
     size_of,
 )
 from lamplighter.compute.errors import (
-    ChangeFailed,
     DataDirInUse,
     NotRunning,
     PortTaken,
@@ -314,7 +313,7 @@ class Supervisor:
     async def connect(self, compute_id: str, dbname: str = "postgres") -> Connection:
         """A session of the platform's superuser, with autocommit, by the Unix socket.
 
-        Raises `NotRunning`, and `ChangeFailed` when Postgres refuses. The caller closes it. `search_path` is
+        Raises `NotRunning`, and psycopg.OperationalError when Postgres refuses. The caller closes it. `search_path` is
         `pg_catalog` alone, for users control what lies elsewhere.
         """
         directory, port = self.socket(compute_id)
@@ -336,7 +335,7 @@ class Supervisor:
         except psycopg.OperationalError as error:
             if not self._compute(compute_id).running:
                 raise NotRunning(compute_id) from error
-            raise ChangeFailed(f"Connecting to {dbname} of {compute_id}", str(error)) from error
+            raise
 
     async def apply(self, compute_id: str, changes: Changes) -> None:
         """Make, change and drop roles and databases. Raises `ChangeFailed`, `ReservedName`, `NotRunning`."""
@@ -442,7 +441,7 @@ class Supervisor:
             raise
         identity = process.identify(pid, spec.data_dir)
         self._watch(compute, replace(record, identity=identity), pid)
-        if why := self._cgroups.confine(places.home.name, pid, limits_of(spec.cu)):
+        if why := self._cgroups.confine(places.unique_name, pid, limits_of(spec.cu)):
             log.warning("compute.unconfined", compute_id=spec.id, why=why)
         if spec.port is not None:
             faults.point("endpoint.start.after_spawn")
@@ -535,7 +534,7 @@ class Supervisor:
         compute.record = replace(record, phase="crashed", reason=reason)
         await asyncio.to_thread(make_home, compute.places, self._owner, None)
         await asyncio.to_thread(save, compute.record, compute.places.record)
-        self._cgroups.remove(compute.places.home.name)
+        self._cgroups.remove(compute.places.unique_name)
         return reason
 
     async def _await_ready(self, compute: _Compute, *, launched: bool) -> None:
@@ -592,7 +591,7 @@ class Supervisor:
             processes = await asyncio.to_thread(process.postgres_processes)
             with contextlib.suppress(DataDirInUse):
                 await asyncio.to_thread(self._end_survivors, compute.places, record.spec, processes)
-        self._cgroups.remove(compute.places.home.name)
+        self._cgroups.remove(compute.places.unique_name)
 
     async def _rotate_logs(self) -> None:
         while True:

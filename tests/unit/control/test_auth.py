@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamplighter.api.errors import ApiError, NotFound, PermissionDenied, Unauthenticated
+from lamplighter.api.errors import NotFound, PermissionDenied, Unauthenticated
 from lamplighter.api.operations import EVERY_KEY, OPERATIONS
 from lamplighter.control.caller import Caller
 from lamplighter.control.http.auth import authorize, bearer, hash_token, refuse
@@ -62,8 +62,7 @@ def test_what_is_stored_of_a_key_is_its_hash():
 def allowed(operation, caller, path) -> bool:
     try:
         authorize(operation, caller, path)
-    except ApiError as error:
-        assert isinstance(error, NotFound | PermissionDenied)
+    except (NotFound, PermissionDenied):
         return False
     return True
 

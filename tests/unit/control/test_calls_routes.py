@@ -44,7 +44,7 @@ def client(target: Starlette = APP) -> httpx2.AsyncClient:
 def route_of(method: str, path: str) -> Route:
     """The route that takes a request, as Starlette chooses it."""
     scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
-    return next(cast(Route, route) for route in APP.routes if route.matches(scope)[0] is Match.FULL)
+    return next(cast("Route", route) for route in APP.routes if route.matches(scope)[0] is Match.FULL)
 
 
 def example(path: str) -> str:
@@ -105,17 +105,17 @@ def test_literals_come_before_parameters_at_every_place_of_a_path():
 # --- requests that prove nobody
 
 
-@OPERATION
-@pytest.mark.parametrize("header", [{}, {"authorization": "Basic abc"}], ids=["none", "basic"])
-async def test_without_a_key_every_operation_answers_401_in_neons_body(operation, header):
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Basic abc"}], ids=["none", "basic"])
+async def test_without_a_key_every_operation_answers_401_in_neons_body(headers):
     async with client() as http:
-        answer = await http.request(operation.method, example(operation.path), headers=header)
-    assert answer.status_code == 401
-    assert answer.json() == {
-        "request_id": answer.headers[ANSWER_ID],
-        "code": "",
-        "message": "supplied credentials do not pass authentication",
-    }
+        for operation in OPERATIONS.values():
+            answer = await http.request(operation.method, example(operation.path), headers=headers)
+            assert answer.status_code == 401, operation.id
+            assert answer.json() == {
+                "request_id": answer.headers[ANSWER_ID],
+                "code": "",
+                "message": "supplied credentials do not pass authentication",
+            }
 
 
 async def test_a_request_id_comes_back_in_header_and_body():
@@ -143,9 +143,16 @@ async def test_a_method_that_is_not_there_answers_405_and_says_which_are():
     async with client() as http:
         answer = await http.put(f"{BASE}/regions")
     assert answer.status_code == 405
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD"
     assert answer.json()["message"] == "this method is not allowed on this route"
     assert answer.json()["request_id"] == answer.headers[ANSWER_ID]
+
+
+async def test_a_path_of_several_operations_says_all_their_methods():
+    async with client() as http:
+        answer = await http.put(example("/projects/{project_id}"))
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH"
 
 
 async def test_a_fault_of_ours_answers_500_without_telling_what_it_was():

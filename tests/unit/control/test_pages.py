@@ -85,8 +85,7 @@ json_values = st.recursive(
 def test_any_text_is_a_storable_cursor_or_a_bad_request(text):
     try:
         cursor = BranchCursor.decode(text)
-    except BadRequest as error:
-        assert "pagination.next" in error.message
+    except BadRequest:
         return
     for value in asdict(cursor).values():
         assert isinstance(value, str)
@@ -117,7 +116,7 @@ def test_any_text_is_a_storable_cursor_or_a_bad_request(text):
     ids=range(16),
 )
 def test_what_encode_did_not_make_is_a_bad_request(text):
-    with pytest.raises(BadRequest, match="invalid cursor"):
+    with pytest.raises(BadRequest, match=r"invalid cursor: pass the value of pagination\.next"):
         BranchCursor.decode(text)
 
 

@@ -208,13 +208,13 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 
 def methods_of(request: Request) -> set[str]:
-    """What may be asked of the request's path. Starlette names the methods of one route, of which a path has several."""
+    """What may be asked of the request's path: it has a route for each, and Starlette names those of one alone."""
     fitting = [
         route
         for route in request.app.routes
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
-    # Routes are in the order of `path_order`: `/projects/shared` comes before the `/projects/{project_id}` it also fits.
+    # In the order of `path_order`: `/projects/shared` comes before the `/projects/{project_id}` that it fits as well.
     return {method for route in fitting if route.path == fitting[0].path for method in route.methods or ()}
 
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 
 from lamplighter.api.errors import BadRequest
 
-
 _INVALID = "invalid cursor: pass the value of pagination.next of the page before"
 
 

@@ -102,7 +102,7 @@ def _holds_nul(raw: bytes) -> bool:
 
 
 def _holds_constant(raw: bytes) -> bool:
-    """pydantic reads NaN and Infinity, which are not JSON, as numbers; text that only mentions them is fine."""
+    """To pydantic NaN and Infinity are numbers, but they are not JSON; text that only mentions them is fine."""
     found: list[str] = []
     try:
         json.loads(raw, parse_constant=found.append)

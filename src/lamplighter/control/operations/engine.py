@@ -409,8 +409,8 @@ class Engine:
         return asyncio.get_running_loop().time()
 
     def _sure_until(self) -> float:
-        # Taken just before the query that gets the lease: not earlier, since waiting for a connection may outlast it, not
-        # after the answer, since the catalog counts from the query.
+        # Taken just before the query that gets the lease. Not earlier: waiting for a connection may outlast it. Not
+        # after the answer: the catalog counts from the query.
         return self._now() + self._lease.seconds
 
 

@@ -304,7 +304,8 @@ class OverlayVolumes(BaseVolumes):
             mended.append(f"Removed {unused} layers that no volume uses.")
         for volume_id in self._ids():
             place = self._path(volume_id)
-            if _put_options(place, read_stack(place)):
+            # A directory without a stack is no volume of ours, and must not keep the others from being served.
+            if (place / _STACK).exists() and _put_options(place, read_stack(place)):
                 mended.append(f"Wrote the mount options of volume {volume_id} again.")
         return mended
 
