@@ -51,7 +51,7 @@ class Model:
         """One request that fits what there is, until it is done. Raises TransportError when the platform dies."""
         choices = [self.create]
         if self.branches:
-            choices += [self.delete, self.start, self.suspend, self.add_role]
+            choices += [self.delete, self.start, self.suspend, self.configure, self.add_role, self.add_standby]
         self.chance.choice(choices)()
         self.scene.lamp.settle(self.scene.project_id)
 
@@ -85,6 +85,16 @@ class Model:
         with self.doubt() as branch:
             role = {"role": {"name": self.scene.name("role")}}
             self.scene.lamp.call("POST", f"{self.path}/branches/{branch}/roles", role)
+
+    def configure(self) -> None:
+        with self.doubt() as branch:
+            size = {"autoscaling_limit_max_cu": self.chance.choice((0.25, 0.5, 1))}
+            self.scene.lamp.call("PATCH", f"{self.path}/endpoints/{self.branches[branch]}", {"endpoint": size})
+
+    def add_standby(self) -> None:
+        with self.doubt() as branch:
+            wanted = {"endpoint": {"branch_id": branch, "type": "read_only"}}
+            self.scene.lamp.call("POST", f"{self.path}/endpoints", wanted)
 
     @contextlib.contextmanager
     def doubt(self) -> Iterator[str]:

@@ -46,7 +46,7 @@ class LazyGroup(NearGroup):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", prog_name="lamp")
 def lamp() -> None:
-    r"""Neon you can run yourself, and the tools to run any Neon.
+    """Neon you can run yourself, and the tools to run any Neon.
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found or not running.
 
@@ -55,7 +55,7 @@ def lamp() -> None:
       lamp doctor      what this host offers
       lamp up          start the platform; the first time it makes a key and a project
       lamp status      in another terminal: what runs
-    """
+    """  # noqa: D301 - click wants the character itself
 
 
 def run(arguments: Sequence[str] | None = None) -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from lamplighter.cli.errors import FAILED
-from lamplighter.cli.options import data_dir_option, output_option, read_settings
+from lamplighter.cli.options import data_dir_option, output_option
+from lamplighter.cli.settings import read_settings
 
 
 @click.command()
@@ -19,7 +20,7 @@ from lamplighter.cli.options import data_dir_option, output_option, read_setting
 )
 @output_option
 def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
-    r"""Check what this host offers, and look for leftovers.
+    """Check what this host offers, and look for leftovers.
 
     Tells which PostgreSQL versions there are, what they lack, which storage drivers work here and why one was chosen,
     what a branch costs on this file system (measured), space, ports, limits, and what belongs to nothing. The
@@ -31,7 +32,7 @@ def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
     Examples:
       lamp doctor
       lamp doctor --data-dir /srv/neon --output json | jq .problems
-    """
+    """  # noqa: D301 - click wants the character itself
     settings = read_settings(data_dir=data_dir)
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
     from lamplighter.platform.checkup import examine  # noqa: PLC0415 - the same

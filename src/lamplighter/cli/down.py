@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lamplighter.cli.errors import Failure
-from lamplighter.cli.options import data_dir_of, data_dir_option
+from lamplighter.cli.options import data_dir_option
+from lamplighter.cli.settings import data_dir_of
 from lamplighter.cli.text import plural
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     help="How long to wait for the end.",
 )
 def down(data_dir: Path | None, timeout: float) -> None:
-    r"""Stop the platform that runs on a data directory, as Ctrl-C in its terminal does.
+    """Stop the platform that runs on a data directory.
 
-    Computes write what they hold before they end, and nothing is lost. When the platform itself has crashed, the
+    As Ctrl-C in its terminal does: computes write what they hold before they end, and nothing is lost. When the platform itself has crashed, the
     computes that it left running are stopped. No platform running is no error.
 
     Exit status: 0 nothing runs any more, 1 something still runs.
@@ -37,7 +38,7 @@ def down(data_dir: Path | None, timeout: float) -> None:
     Examples:
       lamp down
       lamp down --data-dir ./neon --timeout 300
-    """
+    """  # noqa: D301 - click wants the character itself
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
     from lamplighter.platform.halt import halt  # noqa: PLC0415 - the same
 

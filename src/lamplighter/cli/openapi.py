@@ -8,14 +8,14 @@ import click
 @click.command()
 @click.option("--server", metavar="URL", help="Where the server answers, such as http://127.0.0.1:7432.")
 def openapi(server: str | None) -> None:
-    r"""Print the OpenAPI document of the API, as JSON.
+    """Print the OpenAPI document of the API.
 
-    It needs no running platform, which serves the same at /openapi.json.
+    As JSON. It needs no running platform, which serves the same at /openapi.json.
 
     \b
     Examples:
       lamp openapi > openapi.json
-    """
+    """  # noqa: D301 - click wants the character itself
     import json  # noqa: PLC0415 - `--help` does without
 
     from lamplighter import __version__  # noqa: PLC0415 - the same

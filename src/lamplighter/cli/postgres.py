@@ -24,7 +24,7 @@ _MAJOR = click.IntRange(MAJORS[0], MAJORS[-1])
 
 @click.group(cls=NearGroup)
 def postgres() -> None:
-    r"""List, install and remove PostgreSQL versions.
+    """List, install and remove PostgreSQL versions.
 
     A major that a project asks for is fetched by itself; this is for doing it beforehand, or again for a newer minor.
     Programs are kept in LAMP_CACHE_DIR (default: /var/cache/lamplighter for root, else ~/.cache/lamplighter).
@@ -33,7 +33,7 @@ def postgres() -> None:
     Examples:
       lamp postgres list
       lamp postgres install 16 17
-    """
+    """  # noqa: D301 - click wants the character itself
 
 
 @postgres.command("list")
@@ -52,14 +52,14 @@ def list_(output: str) -> None:
 @postgres.command()
 @click.argument("majors", metavar="MAJOR...", type=_MAJOR, nargs=-1, required=True)
 def install(majors: tuple[int, ...]) -> None:
-    r"""Fetch the newest minor of each MAJOR (14 to 18), even if one is installed.
+    """Fetch the newest minor of each MAJOR (14 to 18), even if one is installed.
 
     Running computes keep the one they were started with; they get the new one at their next start.
 
     \b
     Examples:
       lamp postgres install 17
-    """
+    """  # noqa: D301 - click wants the character itself
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
     from lamplighter.compute.errors import CacheUnreadable  # noqa: PLC0415 - the same
 
@@ -78,7 +78,7 @@ def install(majors: tuple[int, ...]) -> None:
 @postgres.command()
 @click.argument("major", type=_MAJOR)
 def remove(major: int) -> None:
-    r"""Delete what was fetched of MAJOR.
+    """Delete what was fetched of MAJOR.
 
     Projects of this major stay, and fetch it again at the next start of one of their computes. The system's own
     programs are never touched.
@@ -88,7 +88,7 @@ def remove(major: int) -> None:
     \b
     Examples:
       lamp postgres remove 14
-    """
+    """  # noqa: D301 - click wants the character itself
     from lamplighter.compute.binaries import default_cache  # noqa: PLC0415 - `--help` does without
     from lamplighter.platform.builds import BuildInUse, users_of  # noqa: PLC0415 - the same
 

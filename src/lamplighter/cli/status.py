@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from lamplighter.cli.errors import NOT_THERE
-from lamplighter.cli.options import data_dir_of, data_dir_option, output_option
+from lamplighter.cli.options import data_dir_option, output_option
+from lamplighter.cli.settings import data_dir_of
 
 
 @click.command()
@@ -15,7 +16,7 @@ from lamplighter.cli.options import data_dir_of, data_dir_option, output_option
 @click.option("--catalog-url", envvar="LAMP_CATALOG_URL", help="Where the catalog is, when `lamp up` was given one.")
 @output_option
 def status(data_dir: Path | None, catalog_url: str | None, output: str) -> None:
-    r"""Show the platform of a data directory: projects, branches, endpoints, and what they take.
+    """Show the running platform, its branches and computes.
 
     Needs no API key; run it as the user who runs the platform (or as root, to see less of it). MEMORY is a compute's
     own share (PSS), OWN what a branch does not share with others on disk, LOGICAL the size of its databases.
@@ -26,7 +27,7 @@ def status(data_dir: Path | None, catalog_url: str | None, output: str) -> None:
     Examples:
       lamp status
       lamp status --output json | jq -r '.projects[].branches[].endpoints[].port'
-    """
+    """  # noqa: D301 - click wants the character itself
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
     from lamplighter.platform.inspect import read_status  # noqa: PLC0415 - the same
 

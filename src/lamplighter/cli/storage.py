@@ -9,7 +9,8 @@ import click
 
 from lamplighter.cli.errors import Failure
 from lamplighter.cli.groups import NearGroup
-from lamplighter.cli.options import data_dir_of, data_dir_option, output_option
+from lamplighter.cli.options import data_dir_option, output_option
+from lamplighter.cli.settings import data_dir_of
 from lamplighter.cli.sizes import Size
 from lamplighter.cli.text import fields, human_bytes, plural
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=NearGroup)
 def storage() -> None:
-    r"""Make a copy-on-write pool, and show it.
+    """Make a copy-on-write pool, and show it.
 
     Branches are instant where the file system can share blocks (btrfs, XFS), and by overlay mounts elsewhere. A pool is
     such a file system in one sparse file of the data directory. `lamp up` mounts it; /etc/fstab is left alone.
@@ -29,7 +30,7 @@ def storage() -> None:
     Examples:
       sudo lamp storage init --size 50G
       lamp storage status
-    """
+    """  # noqa: D301 - click wants the character itself
 
 
 @storage.command()
@@ -45,13 +46,13 @@ def storage() -> None:
 )
 @data_dir_option
 def init(size: int, fs: Literal["xfs", "btrfs"], data_dir: Path | None) -> None:
-    r"""Make a pool for the branches of a data directory that has none yet (root only).
+    """Make a pool for the branches of a data directory that has none yet (root only).
 
     \b
     Examples:
       sudo lamp storage init --size 50G
       sudo lamp storage init --size 512M --fs btrfs --data-dir /srv/neon
-    """
+    """  # noqa: D301 - click wants the character itself
     import os  # noqa: PLC0415 - `--help` does without
 
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - the same

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from lamplighter.cli.options import data_dir_option, output_option, read_settings
+from lamplighter.cli.options import data_dir_option, output_option
+from lamplighter.cli.settings import read_settings
 
 
 @click.command()
@@ -27,7 +28,7 @@ from lamplighter.cli.options import data_dir_option, output_option, read_setting
 @click.option("--new-key", is_flag=True, help="Make another API key for the first user, and show it.")
 @output_option
 def up(new_key: bool, output: str, **options: Any) -> None:
-    r"""Start the platform here, in the foreground.
+    """Start the platform here, in the foreground.
 
     The first start fetches PostgreSQL and makes an API key and a project, which it prints. Ctrl-C (or SIGTERM, or the
     end of the terminal) stops everything; the next start finds it as it was left. Every option can be set by the
@@ -38,7 +39,7 @@ def up(new_key: bool, output: str, **options: Any) -> None:
       lamp up
       lamp up --data-dir ./neon --port 0
       lamp up --output json > platform.json    for programs: one line when it is ready
-    """
+    """  # noqa: D301 - click wants the character itself
     settings = read_settings(**options)
     from lamplighter.cli.serving import run  # noqa: PLC0415 - half a second of imports that `--help` does without
 

@@ -5,6 +5,7 @@ Fits `storage.ports.Backup` by its names, without knowing it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -67,7 +68,15 @@ class Backup:
         await self._fetch("CHECKPOINT", returns=False)
 
     async def start(self, label: str) -> None:
-        """`pg_backup_start(label, fast => true)`."""
+        """`pg_backup_start(label, fast => true)`, with the WAL from now on kept until the session ends.
+
+        Two checkpoints during a long copy would otherwise remove WAL that the copy needs. A server whose slots are all
+        taken is copied without: the clone then fails for want of WAL at worst, and is tried again.
+        """
+        with contextlib.suppress(ChangeFailed):
+            await self._fetch(
+                "SELECT pg_create_physical_replication_slot('lamp_clone_' || pg_backend_pid(), true, true)"
+            )
         old = await self._major() < 15
         function = "pg_start_backup(%s, true, false)" if old else "pg_backup_start(%s, true)"
         await self._fetch(f"SELECT {function}", (label,))

@@ -14,7 +14,7 @@ from lamplighter import faults
 from lamplighter.api.errors import Unavailable, Unprocessable
 from lamplighter.compute.backup import Backup
 from lamplighter.compute.binaries import Binaries
-from lamplighter.compute.errors import BinariesError, NotRunning, SystemUserError, TemplateFailed
+from lamplighter.compute.errors import BinariesError, ComputeError, NotRunning, SystemUserError, TemplateFailed
 from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec, Standby
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.template import ensure_template
@@ -169,7 +169,7 @@ class LocalPlane:
     async def logical_size(self, compute_id: str) -> int | None:
         try:
             sizes = await self._supervisor.database_sizes(compute_id)
-        except (NotRunning, psycopg.Error):
+        except (ComputeError, psycopg.Error):
             return None
         return sum(sizes.values())
 

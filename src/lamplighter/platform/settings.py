@@ -23,7 +23,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAMP_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    data_dir: Path = Field(default_factory=default_data_dir, validate_default=True)
+    data_dir: Path = Field(default_factory=default_data_dir)
     #: Address of the API. Endpoints listen on the loopback address alone.
     host: str = "127.0.0.1"
     #: 0 takes any free port.
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     strict_org_id: bool = False
     #: Answer 404 instead of 204 to a DELETE of what is not there.
     missing_is_404: bool = False
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     @field_validator("data_dir")
     @classmethod

@@ -37,6 +37,7 @@ def test_a_parser_of_urls_reads_the_same_parts(role, password, database):
     assert unquote(parts.username or "") == role
     assert unquote(parts.password or "") == password
     assert unquote(parts.path) == "/" + database
+    assert parts.path.count("/") == 1
     assert parse_qs(parts.query) == {"sslmode": ["require"], "channel_binding": ["require"]}
 
 

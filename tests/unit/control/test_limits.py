@@ -108,6 +108,16 @@ def test_forgetting_the_idle_changes_no_outcome(requests):
     assert replay(forgetful, requests) == replay(unforgetting, requests)
 
 
+def test_who_asked_a_moment_ago_is_not_forgotten_when_the_idle_are():
+    limiter = Limiter()
+    limiter.take("a", "getProject", now=1000.0)
+    late = 1000.0 + IDLE_AFTER - 1
+    assert sum(passes(limiter, "b", f"operation-{number}", late) for number in range(1000)) == ACCOUNT.burst
+    # Three seconds later the idle are forgotten; of the account's minute that is a twentieth.
+    again = sum(passes(limiter, "b", f"operation-{number}", late + 3) for number in range(1000))
+    assert again == ACCOUNT.burst / 20
+
+
 def test_the_idle_are_forgotten():
     limiter = Limiter()
     for number in range(100):

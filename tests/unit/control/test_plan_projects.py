@@ -26,8 +26,8 @@ from lamplighter.control.features.projects.routes import month_of
 REGION = "aws-us-east-2"
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-names = st.sampled_from("abcd")
-settings_data = st.dictionaries(names, scalars | st.dictionaries(names, scalars, max_size=4), max_size=4)
+names = st.sampled_from("abc")
+settings_data = st.dictionaries(names, st.dictionaries(names, scalars, min_size=1, max_size=3) | scalars, max_size=3)
 
 
 def wished(**project):
@@ -136,6 +136,14 @@ def test_a_merge_changes_neither_of_its_parts(present, given):
     before = copy.deepcopy((present, given))
     merge(present, given)["new"] = 1
     assert (present, given) == before
+
+
+def test_an_object_is_merged_by_its_fields():
+    present = {"quota": {"active_time_seconds": 1, "compute_time_seconds": 2}, "hipaa": False}
+    assert merge(present, {"quota": {"active_time_seconds": 5}}) == {
+        "quota": {"active_time_seconds": 5, "compute_time_seconds": 2},
+        "hipaa": False,
+    }
 
 
 def test_only_what_was_said_is_stored():

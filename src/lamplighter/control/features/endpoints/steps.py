@@ -51,8 +51,11 @@ class EndpointSteps:
     async def start(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
             endpoint = await self._load(conn, operation)
-            if endpoint is None:
-                return
+        if endpoint is not None:
+            await self._start(endpoint)
+
+    async def _start(self, endpoint: Endpoint) -> None:
+        async with self._kernel.catalog.connection() as conn:
             order = await self._order(conn, endpoint)
         plane = self._kernel.plane
         if endpoint.type == READ_ONLY and not plane.is_running(endpoint.id):
@@ -79,13 +82,20 @@ class EndpointSteps:
             await store.set_idle(conn, endpoint.id, now=self._kernel.now())
 
     async def configure(self, operation: Operation) -> None:
-        """A new size or new settings: a compute that runs is restarted with them."""
+        """A new size or new settings: a compute that runs is restarted with them.
+
+        So are the standbys of a primary: one that allows fewer connections than its primary stops following it.
+        """
         async with self._kernel.catalog.connection() as conn:
             endpoint = await self._load(conn, operation)
-        if endpoint is not None and endpoint.current_state == "active":
-            await self._stop(endpoint)
+            siblings = [] if endpoint is None else await store.of_branch(conn, endpoint.branch_id)
+        if endpoint is None or endpoint.current_state != "active":
+            return
+        standbys = [one for one in siblings if one.type == READ_ONLY and one.current_state == "active"]
+        for one in [endpoint, *(standbys if endpoint.type == READ_WRITE else [])]:
+            await self._stop(one)
             faults.point("endpoint.configure.after_stop")
-            await self.start(operation)
+            await self._start(one)
 
     async def delete(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
@@ -174,6 +184,7 @@ class EndpointSteps:
         """A standby begins from its branch as it is now: what it had before may lack WAL that is gone."""
         assert order.follow is not None
         plane, primary = self._kernel.plane, order.follow.primary_id
+        await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
         await plane.delete_volume(endpoint.volume_id)
         running = primary if plane.is_running(primary) else None
         if running is not None:

@@ -1,0 +1,221 @@
+"""Loaded into schemathesis by `test_schemathesis.py`: real resources for its requests, and no trace of them after it.
+
+Ids cannot be guessed, so every other request is led to something that exists; what is deleted or changed for good is
+made for that request. A request that changed something is followed by a wait for the project's operations, so that the
+next one is not just refused as conflicting. What was asked and answered is written down for the test to judge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+import requests
+import schemathesis
+
+URL, KEY, RECORD = os.environ["LAMP_URL"], os.environ["LAMP_KEY"], Path(os.environ["LAMP_RECORD"])
+#: The key that all of this is done with: revoked, every further answer would be a 401.
+OWN_KEY_ID = int(os.environ["LAMP_KEY_ID"])
+#: How many of each kind are left for later requests. Each may be a postmaster.
+KEPT = 3
+#: What the projects are for that are not a request's own.
+LASTING, TO_BE_CHANGED = "to find things in", "to be changed"
+ENDED = {"finished", "failed", "skipped", "cancelled", "error"}
+#: What makes a resource, of which kind, and where.
+COLLECTIONS = {
+    "createProject": ("project", "/projects"),
+    "createProjectBranch": ("branch", "/projects/{}/branches"),
+    "createProjectEndpoint": ("endpoint", "/projects/{}/endpoints"),
+}
+#: What changes or deletes a resource for good.
+FOR_GOOD = {
+    "deleteProject",
+    "deleteProjectBranch",
+    "updateProjectBranch",
+    "deleteProjectBranchDatabase",
+    "updateProjectBranchDatabase",
+    "deleteProjectBranchRole",
+    "deleteProjectEndpoint",
+    "updateProjectEndpoint",
+    "revokeApiKey",
+    "revokeOrgApiKey",
+}
+
+session = requests.Session()
+session.headers["authorization"] = f"Bearer {KEY}"
+asked: Counter[str] = Counter()
+projects: dict[str, dict[str, Any]] = {}
+made: dict[str, deque[str]] = {kind: deque() for kind, _ in COLLECTIONS.values()}
+
+
+def send(method: str, path: str, body: Any = None) -> requests.Response:
+    """What the platform answers once no other operation is in the way."""
+    deadline = time.monotonic() + 30
+    while True:
+        reply = session.request(method, URL + path, json=body, timeout=60)
+        if reply.status_code != 423 or time.monotonic() > deadline:
+            return reply
+        time.sleep(0.02)
+
+
+def call(method: str, path: str, body: Any = None) -> Any:
+    """The answer's JSON. A refusal is an error that shows it."""
+    reply = send(method, path, body)
+    if not reply.ok:
+        raise RuntimeError(f"{method} {path}: {reply.status_code} {reply.text}")
+    return reply.json()
+
+
+def settle(project: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = send("GET", f"/projects/{project}/operations")
+        if not found.ok or all(one["status"] in ENDED for one in found.json()["operations"]):
+            return
+        time.sleep(0.02)
+
+
+# What there is to find
+
+
+@functools.cache
+def organization() -> str:
+    return str(call("GET", "/users/me/organizations")["organizations"][0]["id"])
+
+
+def project(purpose: str) -> dict[str, Any]:
+    """The project for this purpose, with all that came with it; made again when schemathesis has come upon it."""
+    if purpose not in projects or not is_whole(projects[purpose]):
+        projects[purpose] = call("POST", "/projects", {"project": {}})
+        settle(projects[purpose]["project"]["id"])
+    return projects[purpose]
+
+
+def is_whole(whole: dict[str, Any]) -> bool:
+    database, role, endpoint = whole["databases"][0]["name"], whole["roles"][0]["name"], whole["endpoints"][0]["id"]
+    query = f"database_name={database}&role_name={role}&endpoint_id={endpoint}"
+    return send("GET", f"/projects/{whole['project']['id']}/connection_uri?{query}").ok
+
+
+def lasting(name: str) -> Any:
+    """Something that is there for the whole run."""
+    whole = project(LASTING)
+    match name:
+        case "project_id" | "branch_id" | "endpoint_id":
+            kind = name.removesuffix("_id")
+            return (whole["endpoints"][0] if kind == "endpoint" else whole[kind])["id"]
+        case "database_name":
+            return whole["databases"][0]["name"]
+        case "role_name":
+            return whole["roles"][0]["name"]
+        case "operation_id":
+            return whole["operations"][0]["id"]
+        case "org_id":
+            return organization()
+    return None
+
+
+def fresh(operation: str, name: str) -> Any:
+    """Something that `operation` may do away with; what else is in its path lasts."""
+    place = f"/projects/{lasting('project_id')}"
+    branch = f"{place}/branches/{lasting('branch_id')}"
+    label = f"fresh{asked.total()}"
+    match name:
+        case "project_id" if operation == "deleteProject":
+            return project(label)["project"]["id"]
+        case "branch_id" if operation in ("deleteProjectBranch", "updateProjectBranch"):
+            return forgotten("branch", f"{place}/branches", call("POST", f"{place}/branches", {}))
+        case "endpoint_id":
+            body = {"endpoint": {"branch_id": lasting("branch_id"), "type": "read_only", "disabled": True}}
+            return forgotten("endpoint", f"{place}/endpoints", call("POST", f"{place}/endpoints", body))
+        case "database_name":
+            body = {"database": {"name": label, "owner_name": lasting("role_name")}}
+            call("POST", f"{branch}/databases", body)
+            settle(str(lasting("project_id")))
+            return label
+        case "role_name":
+            call("POST", f"{branch}/roles", {"role": {"name": label}})
+            settle(str(lasting("project_id")))
+            return label
+        case "key_id":
+            keys = "/api_keys" if operation == "revokeApiKey" else f"/organizations/{organization()}/api_keys"
+            return call("POST", keys, {"key_name": label})["id"]
+    return lasting(name)
+
+
+def forgotten(kind: str, collection: str, answer: dict[str, Any]) -> str:
+    """The id in the answer, whose resource goes when there are too many of its kind."""
+    found = str(answer[kind]["id"])
+    settle(str(lasting("project_id")))
+    keep(kind, f"{collection}/{found}")
+    return found
+
+
+# What schemathesis calls
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    operation = case.operation.definition.raw["operationId"]
+    asked[operation] += 1
+    if asked[operation] % 2:
+        lead(operation, case)
+    if "key_id" in case.path_parameters:
+        with contextlib.suppress(ValueError):
+            if int(str(case.path_parameters["key_id"])) == OWN_KEY_ID:
+                case.path_parameters["key_id"] = OWN_KEY_ID + 1_000_000
+    # Other majors of Postgres would be fetched.
+    wanted = case.body.get("project") if isinstance(case.body, dict) else None
+    if isinstance(wanted, dict) and wanted.get("pg_version") in (14, 15, 16, 18):
+        wanted["pg_version"] = 17
+
+
+def lead(operation: str, case: Any) -> None:
+    """Point the request at what there is."""
+    find = functools.partial(fresh, operation) if operation in FOR_GOOD else lasting
+    for name in list(case.path_parameters):
+        if (found := find(name)) is not None:
+            case.path_parameters[name] = found
+    if operation == "updateProject":
+        # Its defaults for endpoints may be such that no other endpoint can be made in it.
+        case.path_parameters["project_id"] = project(TO_BE_CHANGED)["project"]["id"]
+    if operation == "getConnectionURI":
+        case.query = {name: lasting(name) for name in ("database_name", "role_name")}
+    endpoint = case.body.get("endpoint") if isinstance(case.body, dict) else None
+    if operation == "createProjectEndpoint" and isinstance(endpoint, dict) and "branch_id" in endpoint:
+        endpoint["branch_id"] = lasting("branch_id")
+    database = case.body.get("database") if isinstance(case.body, dict) else None
+    if isinstance(database, dict) and "owner_name" in database:
+        database["owner_name"] = lasting("role_name")
+
+
+@schemathesis.hook
+def after_call(context: Any, case: Any, response: Any) -> None:
+    operation = case.operation.definition.raw["operationId"]
+    with RECORD.open("a") as record:
+        record.write(f"{operation} {response.status_code}\n")
+    if response.status_code not in (200, 201) or case.method.upper() == "GET" or operation == "deleteProject":
+        return
+    answer = response.json()
+    place = answer["project"]["id"] if operation == "createProject" else case.path_parameters.get("project_id")
+    if place is None:
+        return
+    settle(place)
+    if operation in COLLECTIONS:
+        kind, collection = COLLECTIONS[operation]
+        keep(kind, f"{collection.format(place)}/{answer[kind]['id']}")
+
+
+def keep(kind: str, path: str) -> None:
+    """Remember the newest of a kind, and delete the oldest where there are too many. One that may not go stays."""
+    made[kind].append(path)
+    while len(made[kind]) > KEPT:
+        oldest = made[kind].popleft()
+        send("DELETE", oldest)
+        if kind != "project":
+            settle(oldest.split("/")[2])
