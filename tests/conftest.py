@@ -6,8 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.lamp import Lamp, temporary_lamp
+
+# Properties are about results: with a deadline each would be a timed assertion on a busy machine. No database of
+# examples either: the checkout may not be ours to write to.
+settings.register_profile("untimed", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

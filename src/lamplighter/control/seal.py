@@ -16,6 +16,7 @@ from lamplighter.control.errors import SealBroken
 from lamplighter.files import write_atomic
 
 NONCE = 12
+KEY = 32
 
 
 class Sealer:
@@ -26,10 +27,13 @@ class Sealer:
 
     @classmethod
     def from_file(cls, path: Path) -> Sealer:
-        """Read the key, or make one for a new platform."""
+        """Read the key, or make one for a new platform. Raises SealBroken for a file that holds no key."""
         if not path.exists():
-            write_atomic(path, AESGCM.generate_key(bit_length=256), mode=0o600)
-        return cls(path.read_bytes())
+            write_atomic(path, AESGCM.generate_key(bit_length=8 * KEY), mode=0o600)
+        key = path.read_bytes()
+        if len(key) != KEY:
+            raise SealBroken(str(path))
+        return cls(key)
 
     def seal(self, text: str, *, belongs_to: str) -> bytes:
         """The sealed form of `text`."""

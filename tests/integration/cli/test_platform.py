@@ -104,7 +104,7 @@ class TestDown:
             ran = cli("down", "--data-dir", lamp.data_dir)
             assert ran.status == 0
             assert f"has stopped (process {process.pid}, " in ran.out
-            assert process.wait(5) == 0
+            assert lamp._ended(10) == 0
             assert lamp.postmasters() == []
             ran = cli("status", "--data-dir", lamp.data_dir, "--output", "json")
             assert ran.status == 3
@@ -148,7 +148,7 @@ class TestDown:
             assert lock_holder(lamp.data_dir) == process.pid
             assert find_platform(lamp.data_dir).state in ("busy", "running")
             assert cli("down", "--data-dir", lamp.data_dir).status == 0
-            assert process.wait(10) == 0
+            assert lamp._ended(10) == 0
             assert lamp.postmasters() == []
 
     def test_an_impatient_caller_is_told(self, cli: Cli) -> None:
@@ -163,7 +163,7 @@ class TestDown:
                 process.send_signal(signal.SIGCONT)
             assert ran.status == 1
             assert f"Error: the platform (process {process.pid}) is still stopping after 0.3 s" in ran.err
-            assert process.wait(60) == 0
+            assert lamp._ended(60) == 0
 
     def test_a_process_that_only_has_the_number_is_left_alone(self, cli: Cli, tmp_path: Path) -> None:
         """The state of a platform that is long gone may name a process of somebody else's."""

@@ -109,7 +109,7 @@ class TestSignals:
         lamp_down.start()
         assert lamp_down.process is not None
         lamp_down.process.send_signal(number)
-        assert lamp_down.process.wait(60) == 0
+        assert lamp_down._ended(60) == 0
         assert lamp_down.log.read_text().splitlines()[-1] == "Stopped."
         nothing_left(lamp_down)
 
@@ -122,7 +122,7 @@ class TestSignals:
             assert process is not None
             wait_for(lambda word=word, p=process: word in lamp_down.log.read_text() or p.poll() is not None, what=word)
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert lamp_down._ended(60) == 0
             assert "Traceback" not in lamp_down.log.read_text()
             nothing_left(lamp_down)
         lamp_down.start()
@@ -135,7 +135,7 @@ class TestSignals:
         process.send_signal(signal.SIGINT)
         wait_for(lambda: "Stopping" in lamp_down.log.read_text(), what="the stop")
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert lamp_down._ended(60) == 0
         nothing_left(lamp_down)
 
     def test_a_third_signal_leaves_and_loses_nothing(self, cli: Cli, lamp_down: Lamp) -> None:
@@ -149,7 +149,7 @@ class TestSignals:
             if process.poll() is not None:
                 break
             pause_for_handler(process)
-        assert process.wait(60) in (0, 130)
+        assert lamp_down._ended(60) in (0, 130)
         assert cli("down", "--data-dir", lamp_down.data_dir).status == 0
         nothing_left(lamp_down)
         lamp_down.start()
@@ -187,7 +187,7 @@ class TestStreams:
         command = f"exec {words} --data-dir {lamp_down.data_dir} <&- >&- 2>&-"
         process = subprocess.Popen(["sh", "-c", command], start_new_session=True)
         wait_for(lambda: (lamp_down.data_dir / "platform.json").exists(), what="the start")
-        assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)} == {os.devnull}
+        assert {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)} == {os.devnull}
         self.check_serves(cli, lamp_down, process)
 
     @staticmethod

@@ -12,7 +12,7 @@ def test_a_closed_reader_is_forgiven() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     raw = os.fdopen(writer, "wb", buffering=0)
-    stream = open(raw.fileno(), "w", encoding="utf-8", closefd=False)
+    stream = open(raw.fileno(), "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it cannot be closed
     forgiving = Forgiving(stream)
     assert forgiving.write("x" * 100_000) == 100_000
     forgiving.flush()

@@ -54,7 +54,7 @@ def wish(project: Any, *, default_region: str) -> ProjectWish:
     """What a request body asks for, with Neon's defaults. Raises BadRequest."""
     branch = project.branch
     database = check_database_name((branch and branch.database_name) or DEFAULT_DATABASE)
-    role = check_role_name((branch and branch.role_name) or f"{database}_owner")
+    role = (branch and branch.role_name) or default_role(database)
     return ProjectWish(
         name=project.name,
         org_id=project.org_id,
@@ -79,9 +79,18 @@ def wish(project: Any, *, default_region: str) -> ProjectWish:
         ),
         branch_name=(branch and branch.name) or DEFAULT_BRANCH,
         database_name=database,
-        role_name=role,
+        role_name=check_role_name(role),
         branch_annotations=dict((branch and branch.annotations) or {}),
     )
+
+
+def default_role(database: str) -> str:
+    """The owner of a database that nobody named: Neon's `<database>_owner`. Raises BadRequest where that is no name."""
+    role = f"{database}_owner"
+    try:
+        return check_role_name(role)
+    except BadRequest as error:
+        raise BadRequest(f"{role!r}, the default owner of {database!r}, cannot be made; give a role_name") from error
 
 
 def endpoint_defaults(present: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
