@@ -36,6 +36,11 @@ def wait_for(condition: Callable[[], R], *, seconds: float = 30.0, what: str = "
         pause.wait(0.02)
 
 
+#: One for all: making a client reads the host's certificates, which costs more than most requests. Idle connections go
+#: before the server would close them, so that no request is sent into one that is just being closed.
+_http = httpx2.Client(timeout=60, limits=httpx2.Limits(keepalive_expiry=2))
+
+
 class Lamp:
     """One data directory, and at most one `lamp up` on it. `url` ends with `/api/v2`."""
 
@@ -151,7 +156,7 @@ class Lamp:
         self, method: str, path: str, body: Any = None, *, key: str | None = None, **params: Any
     ) -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
-        return httpx2.request(method, self.url + path, json=body, params=params, headers=headers, timeout=60)
+        return _http.request(method, self.url + path, json=body, params=params, headers=headers)
 
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         """The answer's JSON; None for an empty one. A refusal is an assertion error that shows it."""
