@@ -74,6 +74,7 @@ class Psql:
         done = subprocess.run(
             [self.program, uri, "-XAtq", "-v", "ON_ERROR_STOP=1", *arguments],
             input=input,
+            check=False,
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS,
@@ -119,6 +120,7 @@ class NeonCli:
             cwd=self.directory,
             env={**self.env, **env},
             stdin=subprocess.DEVNULL,
+            check=False,
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS,

@@ -125,35 +125,27 @@ def fresh(operation: str, name: str) -> Any:
     place = f"/projects/{lasting('project_id')}"
     branch = f"{place}/branches/{lasting('branch_id')}"
     label = f"fresh{asked.total()}"
+    found: Any = None
     match name:
         case "project_id" if operation == "deleteProject":
             return project(label)["project"]["id"]
         case "branch_id" if operation in ("deleteProjectBranch", "updateProjectBranch"):
-            return forgotten("branch", f"{place}/branches", call("POST", f"{place}/branches", {}))
+            found = call("POST", f"{place}/branches", {})["branch"]["id"]
+            keep("branch", f"{place}/branches/{found}")
         case "endpoint_id":
             body = {"endpoint": {"branch_id": lasting("branch_id"), "type": "read_only", "disabled": True}}
-            return forgotten("endpoint", f"{place}/endpoints", call("POST", f"{place}/endpoints", body))
+            found = call("POST", f"{place}/endpoints", body)["endpoint"]["id"]
+            keep("endpoint", f"{place}/endpoints/{found}")
         case "database_name":
             body = {"database": {"name": label, "owner_name": lasting("role_name")}}
-            call("POST", f"{branch}/databases", body)
-            settle(str(lasting("project_id")))
-            return label
+            found = call("POST", f"{branch}/databases", body)["database"]["name"]
         case "role_name":
-            call("POST", f"{branch}/roles", {"role": {"name": label}})
-            settle(str(lasting("project_id")))
-            return label
+            found = call("POST", f"{branch}/roles", {"role": {"name": label}})["role"]["name"]
         case "key_id":
             keys = "/api_keys" if operation == "revokeApiKey" else f"/organizations/{organization()}/api_keys"
-            return call("POST", keys, {"key_name": label})["id"]
-    return lasting(name)
-
-
-def forgotten(kind: str, collection: str, answer: dict[str, Any]) -> str:
-    """The id in the answer, whose resource goes when there are too many of its kind."""
-    found = str(answer[kind]["id"])
+            found = call("POST", keys, {"key_name": label})["id"]
     settle(str(lasting("project_id")))
-    keep(kind, f"{collection}/{found}")
-    return found
+    return lasting(name) if found is None else found
 
 
 # What schemathesis calls

@@ -233,7 +233,7 @@ def test_operations(api: NeonAPI, project: str):
 
 
 def test_methods_of_routes_that_the_contract_does_not_have(api: NeonAPI, project: str, branch: str):
-    """They were dropped from Neon's API, or never were in it: the answer says so in an error body that the client shows."""
+    """They were dropped from Neon's API, or never were in it: the client shows the answer, which says so."""
     assert "this route does not exist" in refused(api.branch_set_as_primary, project, branch)
     revealed = refused(api.role_password_reveal, project, branch, "neondb_owner")
     assert "this method is not allowed on this route" in revealed

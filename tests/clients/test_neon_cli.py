@@ -203,9 +203,7 @@ def test_api_keys(neon: Cli, lamp: Lamp, project: str):
     organization = neon.json("orgs", "list")[0]["id"]
     wide = neon.json("api-keys", "create", "--name", "robot", "--org-id", organization)
     assert "project_id" not in wide
-    assert {scoped["id"], wide["id"]} <= {
-        one["id"] for one in neon.json("api-keys", "list", "--org-id", organization)
-    }
+    assert {scoped["id"], wide["id"]} <= {one["id"] for one in neon.json("api-keys", "list", "--org-id", organization)}
     assert neon.json("api-keys", "revoke", str(wide["id"]), "--org-id", organization)["revoked"] is True
 
 
@@ -242,7 +240,7 @@ def test_what_it_says_when_the_platform_refuses(neon: Cli, project: str):
 
 
 def test_a_linked_directory(neon: Cli, lamp: Lamp, project: str):
-    """`link`, `status`, `env pull` and `checkout` do their work although the previews that they probe are not served."""
+    """`link`, `status`, `env pull` and `checkout` work although the previews that they probe are not served."""
     lamp.branch(project, "dev")
     assert "Linked" in neon("link", "--project-id", project, "--branch", "main")
     status = neon.json("status")

@@ -51,11 +51,11 @@ def _postgres(majors: tuple[PostgresFacts, ...]) -> list[str]:
     rows = [
         (
             str(one.major),
-            one.how if one.installed else f"not installed; can be fetched {one.how}",
+            one.how if one.installed else "not installed",
             _tls(one),
             (one.pgvector or "none") if one.installed else "",
             str(one.extensions) if one.installed else "",
-            one.bin_dir or "",
+            one.bin_dir or f"can be fetched {one.how}",
         )
         for one in majors
     ]

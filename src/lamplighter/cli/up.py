@@ -24,7 +24,7 @@ from lamplighter.cli.settings import read_settings
 )
 @click.option("--endpoint-ports", nargs=2, type=int, help="First and last port for endpoints. [default: 20000 29999]")
 @click.option("--rate-limits", type=click.Choice(["off", "neon"]), help="Limit requests as Neon does. [default: off]")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: warning]")
 @click.option("--new-key", is_flag=True, help="Make another API key for the first user, and show it.")
 @output_option
 def up(new_key: bool, output: str, **options: Any) -> None:

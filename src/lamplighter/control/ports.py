@@ -40,19 +40,21 @@ class ComputeOrder:
 
 @dataclass(frozen=True, slots=True)
 class RoleChange:
-    """A role to make, or whose password to set; `password` None makes a role that cannot log in by password."""
+    """A role to make (`new`), or whose password to set; `password` None makes one that cannot log in by password."""
 
     name: str
     password: str | None = field(repr=False)
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseChange:
-    """A database to make, to rename from `was`, or to give to `owner`."""
+    """A database to make (`new`), to rename from `was`, or to give to `owner`."""
 
     name: str
     owner: str
     was: str | None = None
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ class DataPlane(Protocol):
         """An empty cluster with the database `neondb`, owned by the platform."""
         ...
 
-    async def clone_volume(self, source_id: str, target_id: str, *, running_compute: str | None) -> None:
-        """Copy on write. `running_compute` is the compute that runs on the source now, if one does."""
+    async def clone_volume(self, source_id: str, target_id: str, *, compute_id: str | None) -> None:
+        """Copy on write. `compute_id` is the compute that works on the source whenever one does; it may run now."""
         ...
 
     async def delete_volume(self, volume_id: str) -> None: ...
@@ -98,6 +100,10 @@ class DataPlane(Protocol):
         ...
 
     def is_running(self, compute_id: str) -> bool: ...
+
+    async def forget_compute(self, compute_id: str) -> None:
+        """The compute is gone for good: its log and what else is kept of it go too."""
+        ...
 
     async def apply(self, compute_id: str, changes: SqlChanges) -> None: ...
 

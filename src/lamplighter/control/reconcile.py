@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from lamplighter.control.kernel import Kernel
 from lamplighter.control.schedule import schedule
 
 log = structlog.get_logger(__name__)
+
+MEASURE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +97,18 @@ class Reconciler:
             endpoint = await store.load(conn, compute_id)
             running = self._kernel.plane.is_running(compute_id)
             if endpoint is not None and endpoint.current_state == "active" and not running:
-                await store.set_idle(conn, compute_id, now=self._kernel.now())
+                await store.note_crashed(conn, endpoint, now=self._kernel.now())
 
     async def measure(self) -> None:
         """Note the size of every branch whose compute runs."""
         async with self._kernel.catalog.connection() as conn:
             active = [one for one in await store.active(conn) if one.type == READ_WRITE]
         for endpoint in active:
-            size = await self._kernel.plane.logical_size(endpoint.id)
+            size = None
+            # One that does not answer must not keep the others from being measured.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MEASURE_TIMEOUT):
+                    size = await self._kernel.plane.logical_size(endpoint.id)
             if size is not None:
                 async with self._kernel.catalog.connection() as conn:
                     await conn.execute(

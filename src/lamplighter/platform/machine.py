@@ -25,6 +25,7 @@ from lamplighter.control.catalog.migrate import ensure_database, migrate
 from lamplighter.control.catalog.pool import Catalog, open_pool
 from lamplighter.platform.plane import TEMPLATE_PREFIX, LocalPlane
 from lamplighter.platform.settings import Settings, run_dir_of
+from lamplighter.storage.errors import StorageError
 from lamplighter.storage.factory import open_volumes
 from lamplighter.storage.ports import Owner, Volumes
 
@@ -62,11 +63,16 @@ class Machine:
                 try:
                     await self.supervisor.stop(compute_id)
                     await self.volumes.close(volume_of(data_dir))
-                except (ComputeError, OSError) as error:
+                except (ComputeError, StorageError, OSError) as error:
                     log.warning("compute.stop_failed", compute_id=compute_id, error=str(error))
 
         running = [one.id for one in self.supervisor.list() if one.state == "running" and one.id != CATALOG]
-        await asyncio.gather(*(stop(one, self.supervisor.spec(one).data_dir) for one in running))
+        results = await asyncio.gather(
+            *(stop(one, self.supervisor.spec(one).data_dir) for one in running), return_exceptions=True
+        )
+        for error in results:
+            if isinstance(error, BaseException):
+                log.error("compute.stop_failed", error=repr(error))
 
 
 def volume_of(data_dir: Path) -> str:
@@ -155,7 +161,11 @@ async def start_catalog(machine: Machine) -> None:
 
 async def stop_catalog(machine: Machine) -> None:
     await machine.supervisor.stop(CATALOG)
-    await machine.volumes.close(CATALOG)
+    try:
+        await machine.volumes.close(CATALOG)
+    except StorageError as error:
+        # It is stopped cleanly; the next start opens what was left open.
+        log.warning("catalog.close_failed", error=str(error))
 
 
 def strays(machine: Machine, volumes: list[str]) -> tuple[list[str], list[str]]:

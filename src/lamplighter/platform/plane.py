@@ -14,7 +14,7 @@ from lamplighter import faults
 from lamplighter.api.errors import Unavailable, Unprocessable
 from lamplighter.compute.backup import Backup
 from lamplighter.compute.binaries import Binaries
-from lamplighter.compute.errors import BinariesError, ComputeError, NotRunning, SystemUserError, TemplateFailed
+from lamplighter.compute.errors import BinariesError, ComputeError, SystemUserError, TemplateFailed
 from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec, Standby
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.template import ensure_template
@@ -30,6 +30,9 @@ LISTEN = "127.0.0.1"
 def slot_of(compute_id: str) -> str:
     """The replication slot of a standby: lower case letters, digits and underscores are all that a slot may have."""
     return "lamp_" + compute_id.replace("-", "_")
+
+
+async def _later(_id: str) -> None: ...
 
 
 class RunningSource:
@@ -98,17 +101,15 @@ class LocalPlane:
     async def create_volume(self, volume_id: str, *, major: int) -> None:
         await self._volumes.clone(await self._template(major), volume_id, backup=None)
 
-    async def clone_volume(self, source_id: str, target_id: str, *, running_compute: str | None) -> None:
-        if running_compute is None:
-            await self._volumes.clone(source_id, target_id, backup=None)
-            return
-        try:
-            backup = await self._supervisor.backup(running_compute)
-        except NotRunning:
-            # It crashed after the caller had looked: its volume is then like that of any other crashed postmaster.
-            await self._volumes.clone(source_id, target_id, backup=None)
-        else:
-            await self._volumes.clone(source_id, target_id, backup=RunningSource(backup))
+    async def clone_volume(self, source_id: str, target_id: str, *, compute_id: str | None) -> None:
+        if compute_id is not None:
+            # Of a postmaster that has just crashed, children may still write: what is copied as asleep must be.
+            await getattr(self._supervisor, "settle", _later)(compute_id)
+            if self.is_running(compute_id):
+                backup = await self._supervisor.backup(compute_id)
+                await self._volumes.clone(source_id, target_id, backup=RunningSource(backup))
+                return
+        await self._volumes.clone(source_id, target_id, backup=None)
 
     async def delete_volume(self, volume_id: str) -> None:
         await self._volumes.close(volume_id)
@@ -140,10 +141,14 @@ class LocalPlane:
 
     async def stop_compute(self, compute_id: str, *, volume_id: str) -> None:
         await self._supervisor.stop(compute_id)
+        await getattr(self._supervisor, "settle", _later)(compute_id)
         await self._volumes.close(volume_id)
 
     def is_running(self, compute_id: str) -> bool:
         return self._supervisor.status(compute_id).state == "running"
+
+    async def forget_compute(self, compute_id: str) -> None:
+        await getattr(self._supervisor, "forget", _later)(compute_id)
 
     async def apply(self, compute_id: str, changes: SqlChanges) -> None:
         await self._supervisor.apply(

@@ -21,12 +21,13 @@ from lamplighter.control.catalog.pool import Catalog
 from lamplighter.control.http.binding import BASE, Door, application
 from lamplighter.control.http.limits import Limiter
 from lamplighter.control.http.openapi import document
-from lamplighter.control.kernel import Kernel, Place
+from lamplighter.control.kernel import Kernel, Place, utc_now
 from lamplighter.control.operations.engine import Engine
 from lamplighter.control.operations.recovery import release_leases
 from lamplighter.control.reconcile import Reconciler
 from lamplighter.control.seal import Sealer
 from lamplighter.platform.first import FirstThings, begin
+from lamplighter.platform.identity import SEAL_KEY, check_identity
 from lamplighter.platform.machine import (
     CATALOG,
     Machine,
@@ -49,6 +50,8 @@ EXPIRE_SECONDS = 10.0
 INSIST_SECONDS = 1.0
 USAGE_SECONDS = 1.0
 CONCURRENCY = 8
+#: Standbys' volumes carry their endpoint's id, and hold nothing that their branch does not.
+STANDBY_PREFIX = "ep-"
 
 
 class PortBusy(Exception):
@@ -93,6 +96,8 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         listener = stack.enter_context(_listen(settings.host, settings.port))
         machine = await open_machine(stack, settings, report)
         catalog = await open_catalog(stack, settings, machine, report)
+        _, volumes = strays(machine, await machine.volumes.list())
+        await check_identity(catalog, settings.data_dir, has_branches=bool(volumes), now=utc_now())
         control, engine = await _open_control(settings, machine, catalog)
         mended = [*machine.mended, *await _reconcile(control, machine)]
         stack.push_async_callback(machine.stop_computes)
@@ -131,7 +136,7 @@ async def _open_control(settings: Settings, machine: Machine, catalog: Catalog) 
         catalog=catalog,
         plane=machine.plane,
         wake=wake,
-        sealer=Sealer.from_file(settings.data_dir / "seal.key"),
+        sealer=Sealer.from_file(settings.data_dir / SEAL_KEY),
         place=Place(infer_org=not settings.strict_org_id, missing_is_404=settings.missing_is_404),
     )
     control = app.build(kernel)
@@ -164,8 +169,12 @@ async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
             except StorageError as error:
                 log.warning("volume.close_failed", volume_id=volume_id, error=str(error))
     for volume_id in left.volumes:
-        await machine.plane.delete_volume(volume_id)
-        mended.append(f"removed the volume {volume_id}, which belonged to nothing")
+        if volume_id.startswith(STANDBY_PREFIX):
+            await machine.plane.delete_volume(volume_id)
+            mended.append(f"removed the volume {volume_id} of a standby that is no more")
+        else:
+            # It may be somebody's data, and a catalog that was restored from a backup does not know newer branches.
+            mended.append(f"left the volume {volume_id} alone, which the catalog does not know; see `lamp doctor`")
     await reconciler.restart_active()
     return mended
 

@@ -7,6 +7,7 @@ serves, or the other way round, stops the platform at start: the table is what R
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from lamplighter.api.errors import (
     Unprocessable,
 )
 from lamplighter.api.operations import OPERATIONS, Operation
-from lamplighter.control.errors import ProjectBusy
+from lamplighter.control.errors import ProjectBusy, SealBroken
 from lamplighter.control.http import auth
 from lamplighter.control.http.calls import NEVER_ENABLED, Call, Handler, Reply, Routes, to_wire
 from lamplighter.control.http.limits import Limiter
@@ -49,6 +50,15 @@ BASE = "/api/v2"
 REQUEST_ID = "x-request-id"
 ANSWER_ID = "x-neon-ret-request-id"
 NOT_AVAILABLE = "NOT_AVAILABLE"
+BODY_SECONDS = 30.0
+CONFLICT = "a request made at the same time created this resource first"
+#: What two requests at once can both find free, by the constraint that lets one of them through.
+CONFLICTS = {
+    "branches_name": "branch already exists",
+    "databases_name": "database already exists",
+    "endpoints_read_write": "read-write endpoint already exists",
+    "roles_pkey": "role already exists",
+}
 
 
 class TableMismatch(Exception):
@@ -86,10 +96,14 @@ async def read_body(request: Request) -> bytes:
     if declared.isdecimal() and len(declared) < 20 and int(declared) > MAX_BODY:
         raise PayloadTooLarge(f"request body is larger than {MAX_BODY} bytes")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise PayloadTooLarge(f"request body is larger than {MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise PayloadTooLarge(f"request body is larger than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise BadRequest(f"the request body did not arrive within {BODY_SECONDS:.0f} seconds") from None
     return bytes(body)
 
 
@@ -114,20 +128,30 @@ def as_api_error(error: Exception) -> ApiError | None:
             return error
         case ProjectBusy():
             return Locked()
-        case psycopg.errors.UniqueViolation():
-            return Conflict("a request made at the same time created this resource first")
-        case psycopg.DataError():
-            return BadRequest("invalid request: a value is out of the range that can be stored")
-        case PoolTimeout() | psycopg.OperationalError():
+        case SealBroken():
+            return InternalError(str(error))
+        case PoolTimeout():
             return Unavailable("the catalog does not answer; try again")
+        case psycopg.Error():
+            return _as_refusal(error)
         case _:
             return None
 
 
-def unserved(operation: Operation) -> ApiError:
-    """What a request for an operation that this server does not have is told."""
-    refusal = NotServed.operation(operation.id)
-    return NotFound(refusal.message) if operation.id in NEVER_ENABLED else refusal
+def _as_refusal(error: psycopg.Error) -> ApiError | None:
+    match error:
+        case psycopg.errors.UniqueViolation():
+            return Conflict(CONFLICTS.get(error.diag.constraint_name or "", CONFLICT))
+        case psycopg.errors.LockNotAvailable():
+            # Another request holds the project: nothing was changed, as with operations that are under way.
+            return Locked()
+        case psycopg.DataError():
+            log.warning("request.unfit_value", error=str(error))
+            return BadRequest("invalid request: a value is out of the range that can be stored")
+        case psycopg.OperationalError():
+            return Unavailable("the catalog does not answer; try again")
+        case _:
+            return None
 
 
 def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Callable[[Request], Any]:

@@ -1,6 +1,14 @@
 -- The resources that the API shows. Rows that are on their way out carry deleted_at: they are hidden from readers at once,
 -- and their operation removes them for good once nothing on disk or in memory is left of them.
 
+-- Which platform this catalog belongs to: the data directory carries the same id, so that neither is ever used with
+-- another's. One row.
+create table platform (
+    id         uuid primary key,
+    created_at timestamptz not null,
+    only_one   boolean not null default true unique check (only_one)
+);
+
 create table users (
     id          uuid primary key,
     email       text not null unique,
@@ -120,14 +128,16 @@ create table endpoints (
 create unique index endpoints_read_write on endpoints (branch_id) where type = 'read_write' and deleted_at is null;
 create index endpoints_by_project on endpoints (project_id);
 
--- What the API wants inside a branch's Postgres. `applied` is false until it has been brought about there; a change of
--- owner, name or password makes it false again.
+-- What the API wants inside a branch's Postgres. `made` is false until it has been there for the first time, `applied`
+-- until the last change of it (owner, name, password) has been brought about. What a database was before a change that
+-- is not applied yet stands in `was` and `was_owner`.
 create table roles (
     branch_id             text not null references branches on delete cascade,
     name                  text not null,
     password_sealed       bytea,
     authentication_method text not null default 'password',
     protected             boolean not null default false,
+    made                  boolean not null default false,
     applied               boolean not null default false,
     created_at            timestamptz not null,
     updated_at            timestamptz not null,
@@ -141,6 +151,8 @@ create table databases (
     name        text not null,
     was         text,
     owner_name  text not null,
+    was_owner   text,
+    made        boolean not null default false,
     applied     boolean not null default false,
     created_at  timestamptz not null,
     updated_at  timestamptz not null,

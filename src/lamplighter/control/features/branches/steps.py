@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from lamplighter import faults
 from lamplighter.control import recipes
 from lamplighter.control.features.branches import store
-from lamplighter.control.features.databases.service import Databases
+from lamplighter.control.features.databases.service import Databases, PendingDatabases
 from lamplighter.control.features.endpoints.steps import EndpointSteps
-from lamplighter.control.features.roles.service import Roles
+from lamplighter.control.features.roles.service import PendingRoles, Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.engine import Recipe, Step
 from lamplighter.control.operations.model import Operation
@@ -43,8 +44,7 @@ class BranchSteps:
         else:
             async with self._kernel.catalog.connection() as conn:
                 primary = await find_primary(conn, source)
-            running = primary.id if primary is not None and self._kernel.plane.is_running(primary.id) else None
-            await self._kernel.plane.clone_volume(source, target, running_compute=running)
+            await self._kernel.plane.clone_volume(source, target, compute_id=primary.id if primary else None)
         faults.point("branch.create.after_clone")
 
     async def ready(self, operation: Operation) -> None:
@@ -70,29 +70,38 @@ class BranchSteps:
             if awake is None:
                 await plane.start_compute(source_order)
             await plane.start_compute(target_order)
-            await self._make_owners(target)
+            made = await self._make_owners(target)
             await plane.copy_schema(awake or source, target)
+            await self._settle(target, *made)
         finally:
             await plane.stop_compute(target, volume_id=target)
             if awake is None:
                 await plane.stop_compute(source, volume_id=source)
 
-    async def _make_owners(self, target: str) -> None:
+    async def _make_owners(self, target: str) -> tuple[PendingRoles, PendingDatabases]:
         """Roles and databases as the catalog has them, before the objects that belong to them."""
         async with self._kernel.catalog.connection() as conn:
             roles = await self._roles.pending(conn, target)
             databases = await self._databases.pending(conn, target)
-        wanted = {database.name for database in databases.wanted}
-        spare = [] if TEMPLATE_DATABASE in wanted else [TEMPLATE_DATABASE]
-        await self._kernel.plane.apply(target, SqlChanges(roles.wanted, databases.wanted, spare))
+        # The one that a new cluster brings is taken over where it is wanted, and goes where it is not.
+        wanted = [replace(one, new=one.name != TEMPLATE_DATABASE) for one in databases.wanted]
+        spare = [] if any(not one.new for one in wanted) else [TEMPLATE_DATABASE]
+        await self._kernel.plane.apply(target, SqlChanges(roles.wanted, wanted, spare))
+        return roles, databases
+
+    async def _settle(self, target: str, roles: PendingRoles, databases: PendingDatabases) -> None:
+        async with self._kernel.catalog.transaction() as conn:
+            await self._roles.settle(conn, target, roles, keep_passwords=True)
+            await self._databases.settle(conn, target, databases)
 
     async def remove(self, operation: Operation) -> None:
         """Stop its computes, delete its volumes, then its rows: after a crash the rows are there to try again."""
         branch_id = str(operation.branch_id)
-        volumes = await self._endpoints.stop_all(branch_id)
+        stopped = await self._endpoints.stop_all(branch_id)
         faults.point("branch.delete.after_stop")
-        for volume in volumes:
+        for volume in stopped.volumes:
             await self._kernel.plane.delete_volume(volume)
         faults.point("branch.delete.after_volume")
         async with self._kernel.catalog.connection() as conn:
             await store.remove(conn, branch_id)
+        await self._endpoints.forget_all(stopped)

@@ -196,10 +196,6 @@ async def set_default(conn: Connection, project_id: str, branch_id: str, *, now:
     await conn.execute("update branches set is_default = true, updated_at = %s where id = %s", (now, branch_id))
 
 
-async def set_logical_size(conn: Connection, branch_id: str, size: int) -> None:
-    await conn.execute("update branches set logical_size = %s where id = %s", (size, branch_id))
-
-
 async def mark_deleted(conn: Connection, branch_id: str, *, now: datetime) -> None:
     """Hidden from now on, with its endpoints; the operation removes them for good."""
     await conn.execute("update branches set deleted_at = %s, updated_at = %s where id = %s", (now, now, branch_id))

@@ -24,6 +24,7 @@ class Database:
     name: str
     was: str | None
     owner_name: str
+    made: bool
     created_at: datetime
     updated_at: datetime
 
@@ -36,7 +37,7 @@ class PendingDatabases:
     unwanted: Sequence[str]
 
 
-_COLUMNS: LiteralString = "id, branch_id, name, was, owner_name, created_at, updated_at"
+_COLUMNS: LiteralString = "id, branch_id, name, was, owner_name, made, created_at, updated_at"
 
 
 class Databases:
@@ -66,16 +67,19 @@ class Databases:
         return database
 
     async def create(
-        self, conn: Connection, branch_id: str, *, name: str, owner: str, was: str | None = None
+        self, conn: Connection, branch_id: str, *, name: str, owner: str, instead_of: str | None = None
     ) -> Database:
-        """A database to be made. `was` takes over one that the cluster has. Raises Conflict, NotFound (owner)."""
+        """A database to be made, or, with `instead_of`, one that the cluster has and that is renamed and given away.
+
+        Raises Conflict, NotFound (owner).
+        """
         await self._require_owner(conn, branch_id, owner)
         await self._require_free(conn, branch_id, name)
         now = self._kernel.now()
         await conn.execute(
-            "insert into databases (branch_id, name, was, owner_name, created_at, updated_at)"
-            " values (%s, %s, %s, %s, %s, %s)",
-            (branch_id, name, was, owner, now, now),
+            "insert into databases (branch_id, name, was, owner_name, made, created_at, updated_at)"
+            " values (%s, %s, nullif(%s, %s), %s, %s, %s, %s)",
+            (branch_id, name, instead_of, name, owner, instead_of is not None, now, now),
         )
         return await self.get(conn, branch_id, name)
 
@@ -89,11 +93,17 @@ class Databases:
         target = new_name or name
         if target != name:
             await self._require_free(conn, branch_id, target)
-        # `was` stays the name that Postgres knows, through any number of renames that were not applied yet.
+        # `was` and `was_owner` stay what Postgres knows, through any number of changes that were not applied yet.
         await conn.execute(
-            "update databases set name = %s, owner_name = %s, applied = false, updated_at = %s,"
-            " was = case when %s = name then was when applied then name else coalesce(was, name) end where id = %s",
-            (target, owner or database.owner_name, self._kernel.now(), target, database.id),
+            "update databases set name = %(name)s, owner_name = %(owner)s, applied = false, updated_at = %(now)s,"
+            " was = case when made then nullif(coalesce(was, name), %(name)s) end,"
+            " was_owner = case when made then nullif(coalesce(was_owner, owner_name), %(owner)s) end where id = %(id)s",
+            {
+                "name": target,
+                "owner": owner or database.owner_name,
+                "now": self._kernel.now(),
+                "id": database.id,
+            },
         )
         return await self.get(conn, branch_id, target)
 
@@ -107,13 +117,17 @@ class Databases:
         return database
 
     async def inherit(self, conn: Connection, parent_id: str, branch_id: str, *, applied: bool) -> None:
-        """The parent's databases on its new child. `applied` is true when the child's Postgres has them already."""
+        """The parent's databases on its new child. `applied` is true when the child is a copy of the parent.
+
+        What the parent still waits for, its child waits for too.
+        """
         now = self._kernel.now()
         await conn.execute(
-            "insert into databases (branch_id, name, owner_name, applied, created_at, updated_at)"
-            " select %s, name, owner_name, %s, %s, %s from databases where branch_id = %s and deleted_at is null"
-            " order by id",
-            (branch_id, applied, now, now, parent_id),
+            "insert into databases (branch_id, name, owner_name, was, was_owner, made, applied, created_at, updated_at)"
+            " select %(branch)s, name, owner_name, case when %(copied)s then was end,"
+            " case when %(copied)s then was_owner end, %(copied)s and made, %(copied)s and applied, %(now)s, %(now)s"
+            " from databases where branch_id = %(parent)s and deleted_at is null order by id",
+            {"branch": branch_id, "copied": applied, "now": now, "parent": parent_id},
         )
 
     async def pending(self, conn: Connection, branch_id: str) -> PendingDatabases:
@@ -123,7 +137,9 @@ class Databases:
                 "select " + _COLUMNS + " from databases where branch_id = %s and not applied and deleted_at is null",
                 (branch_id,),
             )
-            wanted = [DatabaseChange(row.name, row.owner_name, row.was) for row in await cursor.fetchall()]
+            wanted = [
+                DatabaseChange(row.name, row.owner_name, row.was, new=not row.made) for row in await cursor.fetchall()
+            ]
         rows = await conn.execute(
             "select name from databases where branch_id = %s and deleted_at is not null", (branch_id,)
         )
@@ -132,13 +148,26 @@ class Databases:
     async def settle(self, conn: Connection, branch_id: str, done: PendingDatabases) -> None:
         """`done` has been applied."""
         await conn.execute(
-            "update databases set applied = true, was = null"
+            "update databases set made = true, applied = true, was = null, was_owner = null"
             " where branch_id = %s and name = any(%s) and deleted_at is null",
             (branch_id, [database.name for database in done.wanted]),
         )
         await conn.execute(
             "delete from databases where branch_id = %s and deleted_at is not null and name = any(%s)",
             (branch_id, list(done.unwanted)),
+        )
+
+    async def withdraw(self, conn: Connection, branch_id: str) -> None:
+        """Postgres refused for good what is pending: the rows say again what it has."""
+        await conn.execute(
+            "delete from databases where branch_id = %s and not made and not applied and deleted_at is null",
+            (branch_id,),
+        )
+        await conn.execute(
+            "update databases set name = coalesce(was, name), owner_name = coalesce(was_owner, owner_name), was = null,"
+            " was_owner = null, applied = true, deleted_at = null"
+            " where branch_id = %s and (not applied or deleted_at is not null)",
+            (branch_id,),
         )
 
     async def _require_owner(self, conn: Connection, branch_id: str, owner: str) -> None:

@@ -96,6 +96,8 @@ class Endpoints:
 
     async def insert(self, conn: Connection, project: ProjectScope, branch_id: str, wish: EndpointWish) -> Endpoint:
         """The row of a new endpoint, about to be started unless it is disabled."""
+        # Ports are chosen among those that nobody has: two requests at once would choose the same.
+        await store.lock_ports(conn)
         taken = await store.ports(conn)
         return await store.insert(
             conn,
@@ -179,7 +181,8 @@ class Endpoints:
         size = (endpoint.autoscaling_limit_min_cu, endpoint.autoscaling_limit_max_cu)
         if size == (options.min_cu, options.max_cu) and dict(options.settings) == endpoint.settings:
             return []
-        return [recipes.configure(*place)]
+        wanted = [recipes.configure(*place)]
+        return wanted if endpoint.current_state == "active" else [*wanted, recipes.suspend(*place)]
 
     async def delete(self, caller: Caller, project_id: str, endpoint_id: str) -> Changed | None:
         """None when there is none. Raises NotFound (project), Unprocessable for a protected branch, Locked."""

@@ -7,6 +7,7 @@ the host) a compute that an earlier attempt had started may be gone again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -29,6 +30,14 @@ log = structlog.get_logger(__name__)
 MAINTENANCE_CU = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The computes of a branch, which do not run any more, and its volumes."""
+
+    computes: tuple[str, ...]
+    volumes: tuple[str, ...]
+
+
 class EndpointSteps:
     def __init__(self, kernel: Kernel, *, roles: Roles, databases: Databases) -> None:
         self._kernel = kernel
@@ -36,16 +45,15 @@ class EndpointSteps:
         self._databases = databases
 
     def recipes(self) -> Mapping[str, Recipe]:
-        give_up = self._give_up
         return {
             kind: Recipe(kind, (Step("run", run),), on_give_up=give_up)
-            for kind, run in {
-                recipes.ENDPOINT_START: self.start,
-                recipes.ENDPOINT_SUSPEND: self.suspend,
-                recipes.ENDPOINT_CONFIGURE: self.configure,
-                recipes.ENDPOINT_DELETE: self.delete,
-                recipes.BRANCH_APPLY: self.apply,
-            }.items()
+            for kind, run, give_up in (
+                (recipes.ENDPOINT_START, self.start, self._give_up),
+                (recipes.ENDPOINT_SUSPEND, self.suspend, self._give_up),
+                (recipes.ENDPOINT_CONFIGURE, self.configure, self._give_up),
+                (recipes.ENDPOINT_DELETE, self.delete, self._give_up),
+                (recipes.BRANCH_APPLY, self.apply, self._withdraw),
+            )
         }
 
     async def start(self, operation: Operation) -> None:
@@ -58,8 +66,12 @@ class EndpointSteps:
         async with self._kernel.catalog.connection() as conn:
             order = await self._order(conn, endpoint)
         plane = self._kernel.plane
-        if endpoint.type == READ_ONLY and not plane.is_running(endpoint.id):
-            await self._copy_for_standby(endpoint, order)
+        if not plane.is_running(endpoint.id):
+            if endpoint.type == READ_ONLY:
+                await self._copy_for_standby(endpoint, order)
+            elif await self._passwords_changed(endpoint.branch_id):
+                # Nobody is to enter with the former ones, not even until the new ones are set.
+                await self._apply_asleep(endpoint.branch_id)
         await plane.start_compute(order)
         faults.point("endpoint.start.after_ready")
         if endpoint.type == READ_WRITE:
@@ -106,6 +118,7 @@ class EndpointSteps:
         faults.point("endpoint.delete.after_stop")
         async with self._kernel.catalog.connection() as conn:
             await store.remove(conn, endpoint.id)
+        await self._kernel.plane.forget_compute(endpoint.id)
 
     async def apply(self, operation: Operation) -> None:
         """Roles and databases of a branch. One that sleeps is opened, for the platform alone, and closed again."""
@@ -115,7 +128,11 @@ class EndpointSteps:
             primary = await find_primary(conn, branch_id)
         if primary is not None and plane.is_running(primary.id):
             await self._bring_in_line(branch_id, primary.id)
-            return
+        else:
+            await self._apply_asleep(branch_id)
+
+    async def _apply_asleep(self, branch_id: str) -> None:
+        plane = self._kernel.plane
         async with self._kernel.catalog.connection() as conn:
             order = await self.maintenance_order(conn, branch_id)
         try:
@@ -136,8 +153,8 @@ class EndpointSteps:
             id=branch_id, volume_id=branch_id, major=row["pg_version"], port=None, cu=MAINTENANCE_CU, settings={}
         )
 
-    async def stop_all(self, branch_id: str) -> list[str]:
-        """Stop every compute of a branch that is about to go; returns the volumes that it had."""
+    async def stop_all(self, branch_id: str) -> Stopped:
+        """Stop every compute of a branch that is about to go."""
         plane = self._kernel.plane
         async with self._kernel.catalog.connection() as conn:
             endpoints = await store.of_branch_even_deleted(conn, branch_id)
@@ -145,7 +162,17 @@ class EndpointSteps:
         for endpoint in sorted(endpoints, key=lambda one: one.type != READ_ONLY):
             await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
         await plane.stop_compute(branch_id, volume_id=branch_id)
-        return [endpoint.id for endpoint in endpoints if endpoint.type == READ_ONLY] + [branch_id]
+        standbys = tuple(endpoint.id for endpoint in endpoints if endpoint.type == READ_ONLY)
+        return Stopped(tuple(endpoint.id for endpoint in endpoints), (*standbys, branch_id))
+
+    async def forget_all(self, stopped: Stopped) -> None:
+        """What is kept of computes goes once their rows have gone, so that a crash before that changes nothing."""
+        for compute_id in (*stopped.computes, *stopped.volumes):
+            await self._kernel.plane.forget_compute(compute_id)
+
+    async def _passwords_changed(self, branch_id: str) -> bool:
+        async with self._kernel.catalog.connection() as conn:
+            return any(not role.new for role in (await self._roles.pending(conn, branch_id)).wanted)
 
     async def _load(self, conn: Connection, operation: Operation) -> Endpoint | None:
         assert operation.endpoint_id is not None
@@ -186,10 +213,9 @@ class EndpointSteps:
         plane, primary = self._kernel.plane, order.follow.primary_id
         await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
         await plane.delete_volume(endpoint.volume_id)
-        running = primary if plane.is_running(primary) else None
-        if running is not None:
-            await plane.keep_for_follower(running, endpoint.id)
-        await plane.clone_volume(endpoint.branch_id, endpoint.volume_id, running_compute=running)
+        if plane.is_running(primary):
+            await plane.keep_for_follower(primary, endpoint.id)
+        await plane.clone_volume(endpoint.branch_id, endpoint.volume_id, compute_id=primary)
 
     async def _stop(self, endpoint: Endpoint) -> None:
         plane = self._kernel.plane
@@ -226,6 +252,13 @@ class EndpointSteps:
         async with self._kernel.catalog.connection() as conn:
             for endpoint in await store.of_branch(conn, str(operation.branch_id)):
                 await store.set_idle(conn, endpoint.id, now=self._kernel.now())
+
+    async def _withdraw(self, operation: Operation, error: str) -> None:
+        """Postgres does not take the change: the catalog says again what there is."""
+        async with self._kernel.catalog.transaction() as conn:
+            await self._roles.withdraw(conn, str(operation.branch_id))
+            await self._databases.withdraw(conn, str(operation.branch_id))
+        await self._give_up(operation, error)
 
     async def _give_up(self, operation: Operation, _error: str) -> None:
         """What could not be started is idle, not about to be active for ever; what could not be stopped stays."""

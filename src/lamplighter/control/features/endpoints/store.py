@@ -56,6 +56,11 @@ async def _many(conn: Connection, condition: LiteralString, value: object) -> li
         return await cursor.fetchall()
 
 
+async def lock_ports(conn: Connection) -> None:
+    """Until the transaction ends, nobody else chooses a port."""
+    await conn.execute("select pg_advisory_xact_lock(hashtext('lamplighter.ports'))")
+
+
 async def ports(conn: Connection) -> frozenset[int]:
     """Ports that belong to an endpoint, running or not."""
     rows = await conn.execute("select port from endpoints")
@@ -150,6 +155,15 @@ async def set_active(conn: Connection, endpoint_id: str, *, now: datetime) -> No
         "update endpoints set current_state = 'active', pending_state = null, started_at = %s, last_active = %s,"
         " suspended_at = null, updated_at = %s where id = %s",
         (now, now, now, endpoint_id),
+    )
+
+
+async def note_crashed(conn: Connection, crashed: Endpoint, *, now: datetime) -> None:
+    """Idle, unless it has been started again since `crashed` was read."""
+    await conn.execute(
+        "update endpoints set current_state = 'idle', pending_state = null, suspended_at = %s, updated_at = %s"
+        " where id = %s and current_state = 'active' and started_at is not distinct from %s",
+        (now, now, crashed.id, crashed.started_at),
     )
 
 

@@ -104,7 +104,7 @@ class Projects:
                 branch_id,
                 name=wish.database_name,
                 owner=wish.role_name,
-                was=None if wish.database_name == TEMPLATE_DATABASE else TEMPLATE_DATABASE,
+                instead_of=TEMPLATE_DATABASE,
             )
             wanted = [
                 NewOperation(recipes.PROJECT_CREATE, "create_timeline", branch_id=branch_id),

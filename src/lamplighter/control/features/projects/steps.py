@@ -44,10 +44,12 @@ class ProjectSteps:
         """Stop every compute, then delete every volume, then the rows."""
         async with self._kernel.catalog.connection() as conn:
             branches = await store.branch_ids(conn, operation.project_id)
-        volumes = [volume for branch in branches for volume in await self._endpoints.stop_all(branch)]
+        stopped = [await self._endpoints.stop_all(branch) for branch in branches]
         faults.point("project.delete.after_stop")
-        for volume in volumes:
+        for volume in (volume for one in stopped for volume in one.volumes):
             await self._kernel.plane.delete_volume(volume)
         faults.point("project.delete.after_volumes")
         async with self._kernel.catalog.transaction() as conn:
             await store.remove(conn, operation.project_id)
+        for one in stopped:
+            await self._endpoints.forget_all(one)

@@ -29,6 +29,8 @@ class Role:
     password_sealed: bytes | None
     authentication_method: str
     protected: bool
+    made: bool
+    applied: bool
     created_at: datetime
     updated_at: datetime
 
@@ -41,7 +43,9 @@ class PendingRoles:
     unwanted: Sequence[str]
 
 
-_COLUMNS: LiteralString = "branch_id, name, password_sealed, authentication_method, protected, created_at, updated_at"
+_COLUMNS: LiteralString = (
+    "branch_id, name, password_sealed, authentication_method, protected, made, applied, created_at, updated_at"
+)
 
 
 class Roles:
@@ -135,23 +139,25 @@ class Roles:
     async def inherit(
         self, conn: Connection, parent_id: str, branch_id: str, *, new_passwords: bool, applied: bool
     ) -> None:
-        """The parent's roles on its new child. `applied` is true when the child's Postgres has them already.
+        """The parent's roles on its new child. `applied` is true when the child's Postgres is a copy of the parent's.
 
-        A child of a protected branch gets passwords of its own: who may reach the child must not so reach the parent.
+        What the parent still waits for, its child waits for too. A child of a protected branch gets passwords of its
+        own: who may reach the child must not so reach the parent.
         """
         now = self._kernel.now()
         for role in await self.of_branch(conn, parent_id):
             password = self._inherited(role, new=new_passwords)
             await conn.execute(
-                "insert into roles (branch_id, name, password_sealed, authentication_method, protected, applied,"
-                " created_at, updated_at) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+                "insert into roles (branch_id, name, password_sealed, authentication_method, protected, made, applied,"
+                " created_at, updated_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 (
                     branch_id,
                     role.name,
                     self._seal(branch_id, role.name, password),
                     role.authentication_method,
                     role.protected,
-                    applied and not new_passwords,
+                    applied and role.made,
+                    applied and role.applied and not new_passwords,
                     now,
                     now,
                 ),
@@ -172,7 +178,11 @@ class Roles:
                 (branch_id,),
             )
             wanted = [
-                RoleChange(role.name, self._open(role).reveal() if role.password_sealed is not None else None)
+                RoleChange(
+                    role.name,
+                    self._open(role).reveal() if role.password_sealed is not None else None,
+                    new=not role.made,
+                )
                 for role in await cursor.fetchall()
             ]
         rows = await conn.execute(
@@ -183,13 +193,25 @@ class Roles:
     async def settle(self, conn: Connection, branch_id: str, done: PendingRoles, *, keep_passwords: bool) -> None:
         """`done` has been applied. Where passwords are not stored, the sealed copy has served its purpose and goes."""
         await conn.execute(
-            "update roles set applied = true, password_sealed = case when %s then password_sealed end"
+            "update roles set made = true, applied = true, password_sealed = case when %s then password_sealed end"
             " where branch_id = %s and name = any(%s)",
             (keep_passwords, branch_id, [role.name for role in done.wanted]),
         )
         await conn.execute(
             "delete from roles where branch_id = %s and deleted_at is not null and name = any(%s)",
             (branch_id, list(done.unwanted)),
+        )
+
+    async def withdraw(self, conn: Connection, branch_id: str) -> None:
+        """Postgres refused for good what is pending: roles that it never had are not listed, those it kept are again.
+
+        A new password stays pending: it is set by the next start.
+        """
+        await conn.execute(
+            "delete from roles where branch_id = %s and not made and not applied and deleted_at is null", (branch_id,)
+        )
+        await conn.execute(
+            "update roles set deleted_at = null where branch_id = %s and deleted_at is not null", (branch_id,)
         )
 
     def _seal(self, branch_id: str, name: str, password: Secret | None) -> bytes | None:
