@@ -16,7 +16,8 @@ ComputeError
 ├── NotRunning                   no postmaster to ask
 ├── ReservedName                 a role or database of the platform
 ├── ChangeFailed                 a change inside Postgres, or the copy of a schema, failed
-└── RunDirUnfit                  the run directory cannot hold Unix sockets
+├── StillRunning                 a compute that was to be forgotten runs
+└── RunDirUnfit                  the run directory is not ours alone, or cannot hold Unix sockets
 """
 
 from __future__ import annotations
@@ -169,10 +170,18 @@ class ChangeFailed(ComputeError):
         super().__init__(f"{what} failed: {detail.strip()}")
 
 
-class RunDirUnfit(ComputeError):
-    """The run directory's path is too long for Unix sockets."""
+class StillRunning(ComputeError):
+    """The compute runs; stop it first."""
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, compute_id: str) -> None:
+        self.compute_id = compute_id
+        super().__init__(f"Postgres of {compute_id} runs; stop it before it is forgotten.")
+
+
+class RunDirUnfit(ComputeError):
+    """The run directory is not ours alone, or its path is too long for Unix sockets. `why` says what to do."""
+
+    def __init__(self, path: Path, why: str) -> None:
         self.path = path
-        self.limit = limit
-        super().__init__(f"Unix sockets below {path} would have paths of more than {limit} bytes; use a shorter one.")
+        self.why = why
+        super().__init__(f"The run directory {path} cannot be used: {why}.")

@@ -2,13 +2,17 @@
 
 `<run_dir>/<hash of the id>/` holds the configuration and the record, and in `s/` the Unix socket; the hash keeps the
 socket's path below the 107 bytes that Unix allows. As root the directory is root's and the user that Postgres runs as
-may only read it: what breaks out of a backend cannot rewrite who gets in.
+may only read it: what breaks out of a backend cannot rewrite who gets in. Whoever could rename a directory on the way
+could do so too: the run directory and the one that it lies in must be ours, for no one else to write.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +24,8 @@ from lamplighter.compute.errors import RunDirUnfit
 SOCKET_PATH_LIMIT = 107
 _HASH = 10
 _LONGEST_SOCKET = len("/0123456789/s/.s.PGSQL.65535")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_ADVICE = "remove it, or have its owner do so, or set XDG_RUNTIME_DIR to a directory that only you may write to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +71,55 @@ class Places:
 
 
 def places_of(run_dir: Path, compute_id: str, log_dir: Path | None = None) -> Places:
-    """The places of a compute; nothing is made."""
+    """The places of a compute; nothing is made. In `log_dir` its log bears the compute's id, for people to find it."""
     digest = hashlib.sha256(compute_id.encode()).hexdigest()[:_HASH]
     home = run_dir / digest
-    return Places(home, (log_dir or home) / ("postgres.log" if log_dir is None else f"{digest}.log"))
+    if log_dir is None:
+        return Places(home, home / "postgres.log")
+    return Places(home, log_dir / f"{compute_id if _FILE_NAME.fullmatch(compute_id) else digest}.log")
 
 
 def check_run_dir(run_dir: Path) -> None:
-    """Raise `RunDirUnfit` if a socket below would have too long a path."""
+    """Raise `RunDirUnfit` if a socket below would have too long a path, or if others may change what lies there."""
     if len(os.fsencode(run_dir)) + _LONGEST_SOCKET > SOCKET_PATH_LIMIT:
-        raise RunDirUnfit(run_dir, SOCKET_PATH_LIMIT)
+        raise RunDirUnfit(run_dir, f"Unix sockets below would have paths of more than {SOCKET_PATH_LIMIT} bytes")
+    for path in (run_dir.parent, run_dir):
+        if os.path.lexists(path):
+            _check_ours(path)
 
 
 def make_run_dir(run_dir: Path, owner: tuple[int, int]) -> None:
-    """Make the directory of all computes: ours, and to be entered by the group that Postgres runs as."""
-    for path in (*reversed(run_dir.parents), run_dir):
+    """Make the directory of all computes: ours, and for root to be entered by the user that Postgres runs as.
+
+    It and its parent may be names that others know beforehand in a directory where everybody may write: what is there
+    already is taken only if it is ours or root's. Raises `RunDirUnfit`.
+    """
+    for path in reversed(run_dir.parent.parents):
         if not path.exists():
             path.mkdir(exist_ok=True)
             # Whatever our umask is: Postgres's user must get through.
             path.chmod(0o755)
-    _give(run_dir, owner, mode=0o750)
+    for path in (run_dir.parent, run_dir):
+        try:
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+        except OSError as error:
+            raise RunDirUnfit(path, f"it cannot be made ({error.strerror})") from error
+        _check_ours(path)
+    if os.geteuid() == 0:
+        passable = stat.S_IMODE(run_dir.parent.stat().st_mode) | 0o011
+        run_dir.parent.chmod(passable)
+    _give(run_dir, owner, mode=0o710 if os.geteuid() == 0 else 0o700)
+
+
+def _check_ours(path: Path) -> None:
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise RunDirUnfit(path, f"it is no directory; {_ADVICE}")
+    if found.st_uid not in {0, os.geteuid()}:
+        raise RunDirUnfit(path, f"it belongs to user {found.st_uid}; {_ADVICE}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise RunDirUnfit(path, f"others may write to it; {_ADVICE}")
 
 
 def make_home(places: Places, owner: tuple[int, int], port: int | None) -> None:
@@ -115,6 +150,12 @@ def remove_home(places: Places) -> None:
         path.unlink(missing_ok=True)
     if places.home.is_dir():
         places.home.rmdir()
+
+
+def remove_logs(places: Places) -> None:
+    """Remove the log and its predecessor: messages of Postgres may hold what users wrote. No error without any."""
+    for path in (places.log, places.old_log):
+        path.unlink(missing_ok=True)
 
 
 def _files(home: Path) -> list[Path]:

@@ -120,6 +120,15 @@ def postmasters(processes: Iterable[PostgresProcess]) -> list[PostgresProcess]:
     return [process for process in processes if len(process.arguments) > 2 and "-D" in process.arguments]
 
 
+def arguments(pid: int) -> tuple[str, ...]:
+    """The arguments that a process was started with; none if it has ended."""
+    try:
+        words = (PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return ()
+    return tuple(word.decode(errors="replace") for word in words)
+
+
 def children(pid: int) -> list[int]:
     """Pids of a process's children; empty if it has ended."""
     try:

@@ -23,8 +23,8 @@ class ForeignCatalog(Exception):
     def __init__(self, data_dir: Path, why: str) -> None:
         self.data_dir = data_dir
         super().__init__(
-            f"the catalog is not that of {data_dir}: {why}; give the one that belongs to it (--catalog-url), restore it "
-            "from a backup, or begin with another --data-dir"
+            f"the catalog is not that of {data_dir}: {why}; give the one that belongs to it (--catalog-url), restore "
+            "it from a backup, or begin with another --data-dir"
         )
 
 

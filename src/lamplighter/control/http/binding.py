@@ -154,6 +154,13 @@ def _as_refusal(error: psycopg.Error) -> ApiError | None:
             return None
 
 
+def unserved(operation: Operation) -> ApiError:
+    """What is answered for an operation that no feature serves."""
+    if operation.id in NEVER_ENABLED:
+        return NotFound(f"{operation.id} is not enabled on this branch, and not available on this server")
+    return NotServed.operation(operation.id)
+
+
 def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Callable[[Request], Any]:
     """The Starlette endpoint of one operation."""
 
