@@ -181,7 +181,7 @@ async def test_a_length_that_is_no_number_is_not_believed(length):
         (psycopg.errors.UniqueViolation(), 409),
         (psycopg.errors.NumericValueOutOfRange(), 400),
         (psycopg.errors.InvalidTextRepresentation(), 400),
-        (psycopg.errors.LockNotAvailable(), 503),
+        (psycopg.errors.LockNotAvailable(), 423),
         (psycopg.OperationalError(), 503),
         (PoolTimeout(), 503),
     ],
