@@ -235,7 +235,8 @@ def test_what_is_not_served_says_so(lamp: Lamp, client: httpx2.Client, operation
     headers = {"authorization": f"Bearer {lamp.key}"}
     answer = client.request(operation.method, anywhere(operation), headers=headers)
     assert answer.status_code == (404 if operation.id in NEVER_ENABLED else 501)
-    assert answer.json()["message"] == f"{operation.id} is not available on this server"
+    assert answer.json()["message"].startswith(f"{operation.id} is not ")
+    assert answer.json()["message"].endswith("not available on this server")
     assert answer.json()["code"] == ""
 
 

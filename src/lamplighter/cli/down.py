@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def down(data_dir: Path | None, timeout: float) -> None:
     """Stop the platform that runs on a data directory.
 
-    As Ctrl-C in its terminal does: computes write what they hold before they end, and nothing is lost. When the platform itself has crashed, the
-    computes that it left running are stopped. No platform running is no error.
+    As Ctrl-C in its terminal does: computes write what they hold before they end, and nothing is lost. When the
+    platform itself has crashed, the computes that it left running are stopped. No platform running is no error.
 
     Exit status: 0 nothing runs any more, 1 something still runs.
 

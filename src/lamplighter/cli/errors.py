@@ -46,7 +46,9 @@ def failure_of(error: BaseException) -> Failure | None:
     if package == "lamplighter":
         return Failure(str(error))
     if package in ("psycopg", "psycopg_pool"):
-        return Failure(f"the catalog cannot be used: {str(error).strip()}", hint=_CATALOG_HINT)
+        # What libpq says of an address that it cannot read repeats all of it, and so the password.
+        said = "its address cannot be read" if type(error).__name__ == "ProgrammingError" else str(error).strip()
+        return Failure(f"the catalog cannot be used: {said}", hint=_CATALOG_HINT)
     if isinstance(error, OSError):
         return Failure(describe_os_error(error), hint=_USER_HINT if isinstance(error, PermissionError) else "")
     return None

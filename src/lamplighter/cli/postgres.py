@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lamplighter.compute.binaries import Availability, Binaries
+    from lamplighter.compute.extensions import Extension
     from lamplighter.compute.providers.build import Build
 
 #: As `lamplighter.compute.binaries` has it, which `--help` must not import; a test compares them.
@@ -62,6 +63,7 @@ def install(majors: tuple[int, ...]) -> None:
     """  # noqa: D301 - click wants the character itself
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
     from lamplighter.compute.errors import CacheUnreadable  # noqa: PLC0415 - the same
+    from lamplighter.compute.extensions import extensions  # noqa: PLC0415 - the same
 
     with Progress() as progress:
         for major in dict.fromkeys(majors):
@@ -73,6 +75,8 @@ def install(majors: tuple[int, ...]) -> None:
                 raise Failure(str(error)) from error
             progress.clear()
             click.echo(installed(build))
+            for line in lacking(extensions(build)):
+                click.echo(line)
 
 
 @postgres.command()
@@ -127,5 +131,10 @@ def listed(available: Sequence[Availability]) -> str:
 
 def installed(build: Build) -> str:
     """What an installation has brought. Pure."""
-    tls = "" if build.has_openssl else ", without TLS"
-    return f"PostgreSQL {build.major}: {build.version} from {build.provider} in {build.bin_dir}{tls}"
+    lacks = "" if build.has_openssl else ", without TLS"
+    return f"PostgreSQL {build.major}: {build.version} from {build.provider} in {build.bin_dir}{lacks}"
+
+
+def lacking(found: Sequence[Extension]) -> list[str]:
+    """A line for each extension that users cannot create. Pure."""
+    return [f"  no {one.name}: {one.why}" for one in found if not one.available]

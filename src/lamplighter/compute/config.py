@@ -15,12 +15,15 @@ from pathlib import Path
 from lamplighter.compute.ports import ComputeSpec
 
 SUPERUSER = "cloud_admin"
+#: Exists while a schema is copied, to run what users wrote: no superuser, and let in by the Unix socket alone.
+COPIER = "cloud_copier"
 #: The name of the socket file has a port in it even if there is no TCP.
 SOCKET_PORT = 5432
 MAX_CONNECTIONS = 4000
-#: The same for all sizes and not the user's: a standby must have no less of any of them than its primary.
-WAL_SENDERS = 10
-SLOTS = 10
+#: The same for all sizes and not the user's: a standby must have no less of any of them than its primary. Of senders
+#: and slots users have 10, as at Neon; the others are there for standbys and for the copies of a clone.
+WAL_SENDERS = 10 + 16
+SLOTS = 10 + 16
 WORKERS = 16
 PREPARED = 0
 LOCKS = 64
@@ -395,14 +398,19 @@ def _list_item(value: str) -> str:
 def render_hba(*, tls: bool) -> str:
     """Who gets in. The first line that fits decides, and what fits none is refused.
 
-    On the Unix socket: the platform's superuser, and only for the operating system users of the ident map. By TCP:
-    everybody but that superuser with a password, by TLS where the build has it. Physical replication is the platform's.
+    On the Unix socket: the platform's superuser and its copier, and only for the operating system users of the ident
+    map. By TCP: everybody but those two with a password, by TLS where the build has it.
+
+    The keyword `replication` is for physical replication without a database alone. A role that has the attribute
+    REPLICATION gets in with `replication=database` by the last line, as logical replication does, and may then take a
+    base backup or make a physical slot too: no line here can tell them apart, only the attribute can be withheld.
     """
     kind = "hostssl" if tls else "host"
     return (
         f"local  all          {SUPERUSER}  peer map=platform\n"
         f"local  replication  {SUPERUSER}  peer map=platform\n"
-        f"host   all          {SUPERUSER}  all  reject\n"
+        f"local  all          {COPIER}  peer map=platform\n"
+        f"host   all          {SUPERUSER},{COPIER}  all  reject\n"
         "host   replication  all          all  reject\n"
         # One session in it makes every CREATE DATABASE fail.
         "host   template1    all          all  reject\n"
@@ -411,10 +419,10 @@ def render_hba(*, tls: bool) -> str:
 
 
 def render_ident(os_users: Iterable[str]) -> str:
-    """Which operating system users may be the platform's superuser."""
+    """Which operating system users may be the platform's superuser, or copier."""
     lines = []
     for user in sorted(set(os_users)):
         if not user or any(char in user for char in '"\n\r\0'):
             raise ValueError(user)
-        lines.append(f'platform  "{user}"  {SUPERUSER}\n')
+        lines += [f'platform  "{user}"  {role}\n' for role in (SUPERUSER, COPIER)]
     return "".join(lines)

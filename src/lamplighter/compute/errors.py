@@ -161,12 +161,25 @@ class ReservedName(ComputeError):
         super().__init__(f'The {kind} name "{name}" is reserved; choose another.')
 
 
-class ChangeFailed(ComputeError):
-    """A change inside Postgres failed. `detail` is what Postgres said."""
+#: Classes of SQLSTATE that say the same however often one asks: what is asked for is wrong, not the moment.
+_PERMANENT_CLASSES = frozenset({"0A", "0L", "0P", "22", "23", "2B", "2F", "3D", "3F", "42", "44", "54"})
 
-    def __init__(self, what: str, detail: str) -> None:
+
+def is_permanent(sqlstate: str | None) -> bool:
+    """Whether an error of Postgres would come again. No SQLSTATE means trouble with the connection. Pure."""
+    return sqlstate is not None and sqlstate[:2] in _PERMANENT_CLASSES
+
+
+class ChangeFailed(ComputeError):
+    """A change inside Postgres failed.
+
+    `detail` is what Postgres said. `permanent`: to try again without any other change is in vain.
+    """
+
+    def __init__(self, what: str, detail: str, *, permanent: bool = False) -> None:
         self.what = what
         self.detail = detail
+        self.permanent = permanent
         super().__init__(f"{what} failed: {detail.strip()}")
 
 

@@ -85,19 +85,27 @@ CrashListener = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class RoleSpec:
-    """A role that the API made. `password` None leaves the one it has. Never logged; repr hides the password."""
+    """A role that the API made. `password` None leaves the one it has. Never logged; repr hides the password.
+
+    `new`: it is to be made, so one of that name that the platform did not make is no one's to take over.
+    """
 
     name: str
     password: str | None = field(repr=False)
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
-    """A database that the API made. `was` is its former name, when it is to be renamed."""
+    """A database that the API made. `was` is its former name, when it is to be renamed.
+
+    `new`: it is to be made, so one of that name with another owner was made by SQL, and is not taken over.
+    """
 
     name: str
     owner: str
     was: str | None = None
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

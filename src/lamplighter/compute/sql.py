@@ -15,9 +15,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from lamplighter.compute.changes import NEON_SUPERUSER, Plan, State, check_names, end_sessions, heir, parse_state, plan
-from lamplighter.compute.config import SUPERUSER
-from lamplighter.compute.errors import ChangeFailed
+from lamplighter.compute.changes import (
+    NEON_SUPERUSER,
+    ROLE_MARK,
+    Plan,
+    State,
+    check_names,
+    end_sessions,
+    heir,
+    parse_state,
+    plan,
+)
+from lamplighter.compute.config import COPIER, SUPERUSER
+from lamplighter.compute.errors import ChangeFailed, is_permanent
 from lamplighter.compute.launcher import SLOT_PREFIX
 from lamplighter.compute.ports import Changes
 
@@ -47,13 +57,14 @@ SELECT json_build_object(
   'version', current_setting('server_version_num'),
   'roles', (SELECT coalesce(json_agg(json_build_object(
       'name', r.rolname, 'verifier', r.rolpassword,
+      'marked', coalesce(shobj_description(r.oid, 'pg_authid') = '{mark}', false),
       'complete', r.rolcanlogin AND r.rolinherit AND r.rolcreatedb AND r.rolcreaterole AND r.rolbypassrls
         AND r.rolreplication AND EXISTS (SELECT FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid
           WHERE m.member = r.oid AND g.rolname = 'neon_superuser'))), '[]') FROM pg_authid r),
   'databases', (SELECT coalesce(json_agg(json_build_object(
       'name', d.datname, 'owner', pg_get_userbyid(d.datdba), 'template', d.datistemplate)), '[]')
     FROM pg_database d))
-"""
+""".replace("{mark}", ROLE_MARK)
 
 _OWNED_IN = """
 SELECT DISTINCT d.datname, pg_get_userbyid(d.datdba), o.rolsuper, d.datallowconn
@@ -65,11 +76,15 @@ WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname = %s
 _SUBSCRIPTIONS = "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
 
 _RENAME_TRIES = 5
+#: Seconds that one statement of a change may take, and wait for a lock. Users may hold locks as long as they like.
+STATEMENT_SECONDS = 120
+LOCK_SECONDS = 30
 
 
-def connect_options() -> str:
-    """The `options` of each connection of ours."""
-    return " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
+def connect_options(*, superuser: bool = True) -> str:
+    """The `options` of each connection of ours. Some are not for others than superusers to set."""
+    names = [name for name in _OPTIONS if superuser or name != "session_replication_role"]
+    return " ".join(f"-c {name}={_OPTIONS[name]}" for name in names)
 
 
 @asynccontextmanager
@@ -80,6 +95,23 @@ async def session(connect: Connect, database: str) -> AsyncIterator[Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+def bounded(connect: Connect) -> Connect:
+    """Sessions whose statements end after a while, with an error."""
+
+    async def opened(database: str) -> Connection:
+        connection = await connect(database)
+        try:
+            await connection.execute(
+                f"SET statement_timeout = '{STATEMENT_SECONDS}s'; SET lock_timeout = '{LOCK_SECONDS}s'".encode()
+            )
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    return opened
 
 
 async def read_state(connection: Connection) -> State:
@@ -95,16 +127,17 @@ async def apply(connect: Connect, changes: Changes) -> None:
     check_names(changes)
     if not changes:
         return
+    connect = bounded(connect)
     async with session(connect, "postgres") as connection:
         steps = plan(await read_state(connection), changes, lambda: os.urandom(16))
         await _run_together(connection, steps)
         for statement in steps.singly:
-            await _run(connection, statement, "Making a database")
+            await run(connection, statement, "Making a database")
         state = await read_state(connection) if steps.drop_databases else None
         for database in steps.drop_databases:
             await _drop_database(connect, connection, database, state)
         for role in steps.drop_roles:
-            await _drop_role(connect, connection, role)
+            await drop_role(connect, connection, role)
 
 
 async def _run_together(connection: Connection, steps: Plan) -> None:
@@ -118,18 +151,19 @@ async def _run_together(connection: Connection, steps: Plan) -> None:
         except psycopg.errors.ObjectInUse as error:
             # A client that came back between the end of its session and the renaming.
             if attempt == _RENAME_TRIES:
-                raise ChangeFailed("Changing roles and databases", _said(error)) from error
+                raise failed("Changing roles and databases", error) from error
         except psycopg.Error as error:
-            raise ChangeFailed("Changing roles and databases", _said(error)) from error
+            raise failed("Changing roles and databases", error) from error
         else:
             return
 
 
-async def _run(connection: Connection, statement: sql.Composed, what: str) -> None:
+async def run(connection: Connection, statement: sql.Composed, what: str) -> None:
+    """Run one statement, or several as one transaction. Raises `ChangeFailed` with `what` was tried."""
     try:
         await connection.execute(statement)
     except psycopg.Error as error:
-        raise ChangeFailed(what, _said(error)) from error
+        raise failed(what, error) from error
 
 
 async def _drop_database(connect: Connect, connection: Connection, name: str, state: State | None) -> None:
@@ -137,43 +171,43 @@ async def _drop_database(connect: Connect, connection: Connection, name: str, st
     found = state.databases.get(name) if state else None
     database = sql.Identifier(name)
     if found and found.is_template:
-        await _run(connection, sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(database), what)
-    if await _all(connection, f"{_SUBSCRIPTIONS} WHERE d.datname = %s", (name,)):
+        await run(connection, sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(database), what)
+    if await fetch(connection, f"{_SUBSCRIPTIONS} WHERE d.datname = %s", (name,)):
         await _drop_subscriptions(connect, name)
     # A replication slot that is in use keeps its database from being dropped, even by force.
-    await _run(connection, end_sessions("datname", name), what)
-    await _run(connection, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database), what)
+    await run(connection, end_sessions("datname", name), what)
+    await run(connection, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database), what)
 
 
 async def _drop_subscriptions(connect: Connect, database: str) -> None:
     """Without a word to the publisher: it may be gone, and a drop would wait for it."""
     async with session(connect, database) as connection:
-        for (name,) in await _all(connection, f"{_SUBSCRIPTIONS} WHERE d.datname = current_database()"):
+        for (name,) in await fetch(connection, f"{_SUBSCRIPTIONS} WHERE d.datname = current_database()"):
             for statement in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
-                await _run(connection, sql.SQL(statement).format(sql.Identifier(name)), "Ending a subscription")
-            await _run(
-                connection, sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(name)), "Ending a subscription"
-            )
+                await run(connection, sql.SQL(statement).format(sql.Identifier(name)), "Ending a subscription")
+            drop = sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(name))
+            await run(connection, drop, "Ending a subscription")
 
 
-async def _drop_role(connect: Connect, connection: Connection, role: str) -> None:
+async def drop_role(connect: Connect, connection: Connection, role: str) -> None:
+    """Drop a role that is there; what it owns goes to `heir`. `connection` is in `postgres`. Raises `ChangeFailed`."""
     what = f'Dropping the role "{role}"'
     name = sql.Identifier(role)
-    await _run(connection, sql.SQL("ALTER ROLE {} NOLOGIN").format(name), what)
-    await _run(connection, end_sessions("usename", role), what)
+    await run(connection, sql.SQL("ALTER ROLE {} NOLOGIN").format(name), what)
+    await run(connection, end_sessions("usename", role), what)
     if NEON_SUPERUSER not in (await read_state(connection)).roles:
-        raise ChangeFailed(what, f"the role {NEON_SUPERUSER}, which would get what it owns, is gone")
-    owned_in = await _all(connection, _OWNED_IN, (role,))
+        raise ChangeFailed(what, f"the role {NEON_SUPERUSER}, which would get what it owns, is gone", permanent=True)
+    owned_in = await fetch(connection, _OWNED_IN, (role,))
     # First where no user's database is: what belongs to none (databases themselves, privileges on them) goes along
     # with the first REASSIGN, and must not end up with the owner of whichever database comes first.
     await _disown(connection, role, NEON_SUPERUSER, what)
     for database, owner, owner_is_superuser, may_connect in owned_in:
         if not may_connect:
             statement = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(sql.Identifier(database))
-            await _run(connection, statement, what)
+            await run(connection, statement, what)
         async with session(connect, database) as inside:
             await _disown(inside, role, heir(role, owner, owner_is_superuser=owner_is_superuser), what)
-    await _run(connection, sql.SQL("DROP ROLE IF EXISTS {}").format(name), what)
+    await run(connection, sql.SQL("DROP ROLE IF EXISTS {}").format(name), what)
 
 
 async def _disown(connection: Connection, role: str, heir_name: str, what: str) -> None:
@@ -182,7 +216,7 @@ async def _disown(connection: Connection, role: str, heir_name: str, what: str) 
         sql.SQL("REASSIGN OWNED BY {} TO {}").format(name, sql.Identifier(heir_name)),
         sql.SQL("DROP OWNED BY {}").format(name),
     )
-    await _run(connection, sql.SQL("; ").join(statements), what)
+    await run(connection, sql.SQL("; ").join(statements), what)
 
 
 async def create_slot(connection: Connection, slot: str) -> None:
@@ -192,7 +226,7 @@ async def create_slot(connection: Connection, slot: str) -> None:
         "SELECT pg_create_physical_replication_slot({0}, true)"
         " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {0})"
     )
-    await _run(connection, statement.format(sql.Literal(slot)), f"Making the slot {slot}")
+    await run(connection, statement.format(sql.Literal(slot)), f"Making the slot {slot}")
 
 
 async def drop_slot(connection: Connection, slot: str) -> None:
@@ -204,8 +238,8 @@ async def drop_slot(connection: Connection, slot: str) -> None:
         " WHERE slot_name = {} AND active_pid IS NOT NULL"
     )
     drop = sql.SQL("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {}")
-    await _run(connection, end.format(literal), f"Dropping the slot {slot}")
-    await _run(connection, drop.format(literal), f"Dropping the slot {slot}")
+    await run(connection, end.format(literal), f"Dropping the slot {slot}")
+    await run(connection, drop.format(literal), f"Dropping the slot {slot}")
 
 
 def _check_slot(slot: str) -> None:
@@ -215,12 +249,12 @@ def _check_slot(slot: str) -> None:
 
 async def reload(connection: Connection) -> tuple[str, ...]:
     """Have the configuration files read again, and return the names of what only a restart brings."""
-    rows = await _all(
+    rows = await fetch(
         connection,
         "SELECT f.name FROM pg_file_settings f JOIN pg_settings s ON s.name = f.name"
         " WHERE s.context = 'postmaster' AND NOT f.applied AND f.error IS NOT NULL ORDER BY 1",
     )
-    await _all(connection, "SELECT pg_reload_conf()")
+    await fetch(connection, "SELECT pg_reload_conf()")
     return tuple(name for (name,) in rows)
 
 
@@ -244,7 +278,7 @@ class RoleInfo:
 
 async def list_databases(connection: Connection) -> list[DatabaseInfo]:
     """All databases but `postgres` and the templates."""
-    rows = await _all(
+    rows = await fetch(
         connection,
         "SELECT datname, pg_get_userbyid(datdba), pg_database_size(oid) FROM pg_database"
         " WHERE datname NOT IN ('postgres', 'template0', 'template1') ORDER BY datname",
@@ -254,18 +288,19 @@ async def list_databases(connection: Connection) -> list[DatabaseInfo]:
 
 async def database_sizes(connection: Connection) -> dict[str, int]:
     """Bytes of each database, with those of the platform."""
-    rows = await _all(connection, "SELECT datname, pg_database_size(oid) FROM pg_database")
+    rows = await fetch(connection, "SELECT datname, pg_database_size(oid) FROM pg_database")
     return {name: size for name, size in rows}  # noqa: C416 - rows are tuples of Any
 
 
 async def list_roles(connection: Connection) -> list[RoleInfo]:
     """All roles but Postgres's own and the platform's."""
-    rows = await _all(
+    rows = await fetch(
         connection,
         "SELECT r.rolname, r.rolcanlogin, EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
         " WHERE m.member = r.oid AND g.rolname = 'neon_superuser') FROM pg_roles r"
-        " WHERE NOT r.rolsuper AND r.rolname <> 'neon_superuser' AND NOT starts_with(r.rolname, 'pg_')"
+        " WHERE NOT r.rolsuper AND r.rolname NOT IN ('neon_superuser', %s) AND NOT starts_with(r.rolname, 'pg_')"
         " ORDER BY r.rolname",
+        (COPIER,),
     )
     return [RoleInfo(*row) for row in rows]
 
@@ -280,19 +315,25 @@ async def count_connections(connection: Connection) -> int:
     return int(row[0])
 
 
-async def _all(connection: Connection, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+async def fetch(connection: Connection, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query. Raises `ChangeFailed`."""
     try:
         # Without parameters no plan is made on the server, so one round trip does.
         cursor = await connection.execute(query.encode(), parameters or None)
         return await cursor.fetchall()
     except psycopg.Error as error:
-        raise ChangeFailed("A query of the platform", _said(error)) from error
+        raise failed("A query of the platform", error) from error
 
 
 async def _one(connection: Connection, query: str, parameters: tuple[Any, ...] = ()) -> tuple[Any, ...]:
-    return (await _all(connection, query, parameters))[0]
+    return (await fetch(connection, query, parameters))[0]
 
 
-def _said(error: psycopg.Error) -> str:
-    """Postgres's own words, without the statement, which may hold a password."""
-    return " ".join(part for part in (error.diag.message_primary, error.diag.message_detail) if part) or str(error)
+def failed(what: str, error: psycopg.Error) -> ChangeFailed:
+    """The error in Postgres's own words, without the statement, which may hold a password."""
+    said = " ".join(part for part in (error.diag.message_primary, error.diag.message_detail) if part) or str(error)
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        said = f"a session of users held a lock for too long ({said}); end it and try again"
+    elif isinstance(error, psycopg.errors.QueryCanceled):
+        said = f"it took too long ({said}); it may pass when the database is less busy"
+    return ChangeFailed(what, said, permanent=is_permanent(error.sqlstate))

@@ -11,20 +11,18 @@ import asyncio
 import contextlib
 import os
 import pwd
-import re
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import psycopg
 import structlog
 
 from lamplighter import faults
-from lamplighter.compute import launcher, logs, process, readiness, sql
+from lamplighter.compute import launcher, logs, process, programs, readiness, sql
 from lamplighter.compute import schema as schemas
 from lamplighter.compute.backup import Backup
 from lamplighter.compute.cgroup import CgroupHome, Cgroups, limits_of
@@ -46,6 +44,7 @@ from lamplighter.compute.errors import (
     PortTaken,
     SettingsRefused,
     StartFailed,
+    StillRunning,
     StopFailed,
     SystemUserError,
 )
@@ -56,6 +55,7 @@ from lamplighter.compute.places import (
     make_run_dir,
     places_of,
     remove_home,
+    remove_logs,
     replace_file,
 )
 from lamplighter.compute.ports import Changes, ComputeSpec, ComputeStatus, CrashListener, PostgresBuild
@@ -68,6 +68,7 @@ from lamplighter.compute.user import drop_prefix
 from lamplighter.compute.watch import ExitWatch, describe_status
 
 log = structlog.get_logger("lamplighter.compute")
+_T = TypeVar("_T")
 
 #: What users expect to find loaded, where the build has it.
 _PRELOAD = ("pg_stat_statements",)
@@ -89,6 +90,7 @@ class StopPatience:
 class _Compute:
     """What this process knows of one compute. `record` None: nothing runs, and nothing is known to have crashed."""
 
+    id: str
     places: Places
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -124,7 +126,7 @@ class Supervisor:
         patience: Patience | None = None,
         stop_patience: StopPatience | None = None,
     ) -> None:
-        """Raises `RunDirUnfit` if sockets below `run_dir` would have too long a path."""
+        """Raises `RunDirUnfit` if sockets below `run_dir` would have too long a path, or others may write to it."""
         check_run_dir(run_dir)
         self._run_dir = run_dir
         self._builds = builds
@@ -148,6 +150,7 @@ class Supervisor:
         """Once, at the start: find what an earlier process left. Living postmasters are watched from now on.
 
         Dead ones are returned as `crashed` with a reason; what they left running is killed, their sockets removed.
+        Raises `RunDirUnfit`: the records of others are not to be believed.
         """
         await asyncio.to_thread(self._make_directories)
         processes = await asyncio.to_thread(process.postgres_processes)
@@ -157,8 +160,7 @@ class Supervisor:
             if record is None:
                 # Half a record: the host crashed while it was written, so nothing of it runs.
                 continue
-            compute = self._compute(record.spec.id)
-            async with compute.lock:
+            async with self._locked(record.spec.id) as compute:
                 statuses.append(await self._adopt_one(compute, record, processes))
         self._rotation = self._rotation or asyncio.create_task(self._rotate_logs())
         return statuses
@@ -173,6 +175,9 @@ class Supervisor:
             if identity is None and (found := _our_postmaster(processes, compute.places)):
                 identity = process.identify(found.pid, spec.data_dir)
             if identity is not None and self._take(compute, replace(record, identity=identity), identity):
+                if _is_quiet(compute):
+                    # It lets nobody in; the next start begins anew where this one was left.
+                    await self._put_away(compute, "fast")
                 return self.status(spec.id)
             await self._bury(compute, "ended while nobody watched", processes)
         return self.status(spec.id)
@@ -203,17 +208,36 @@ class Supervisor:
         """
         if problems := check_settings(spec.settings):
             raise SettingsRefused(problems)
-        compute = self._compute(spec.id)
-        async with compute.lock:
+        async with self._locked(spec.id) as compute:
             self._rotation = self._rotation or asyncio.create_task(self._rotate_logs())
-            if compute.running and compute.record and not same_compute(compute.record.spec, spec):
+            other = compute.record is not None and not same_compute(compute.record.spec, spec)
+            if compute.running and (other or _is_quiet(compute)):
                 await self._stop(compute, "fast")
             if compute.running:
                 await self._await_ready(compute, launched=False)
             else:
-                await self._launch(compute, spec)
-                await self._await_ready(compute, launched=True)
+                await self._open(compute, spec)
             return self.status(spec.id)
+
+    async def _open(self, compute: _Compute, spec: ComputeSpec) -> None:
+        """Launch; a clone's first start is a quiet one before, if it may have subscriptions (see `launcher.QUIET`)."""
+        await self._launch(compute, spec)
+        await self._await_ready(compute, launched=True)
+        assert compute.watch is not None
+        arguments = process.arguments(compute.watch.pid)
+        if not (launcher.QUIET[1] in arguments or launcher.CHECK[1] in arguments):
+            return
+        try:
+            async with sql.session(lambda name: self.connect(spec.id, name), "postgres") as connection:
+                silenced = (await connection.execute(launcher.SILENCE)).rowcount
+        except (psycopg.Error, NotRunning) as error:
+            raise StartFailed(spec.id, f"its subscriptions could not be disabled: {error}") from error
+        if silenced:
+            log.warning("compute.subscriptions_disabled", compute_id=spec.id, count=silenced)
+        if launcher.QUIET[1] in arguments:
+            await self._stop(compute, "fast")
+            await self._launch(compute, spec, silenced=True)
+            await self._await_ready(compute, launched=True)
 
     async def stop(self, compute_id: str, *, mode: Literal["fast", "immediate"] = "fast") -> None:
         """End the postmaster and all its children, and return when they are gone. No error if none runs.
@@ -221,11 +245,49 @@ class Supervisor:
         `fast` writes a checkpoint, so that clones and the next start find a clean directory; `immediate` leaves that to
         the recovery of the next start. Becomes harsher when it takes too long. Raises `StopFailed`.
         """
-        compute = self._compute(compute_id)
-        async with compute.lock:
-            await self._stop(compute, mode)
-            compute.record = None
-            await asyncio.to_thread(remove_home, compute.places)
+        async with self._locked(compute_id) as compute:
+            await self._put_away(compute, mode)
+
+    async def settle(self, compute_id: str) -> None:
+        """Return when no process works on the compute's data directory any more, or when it runs.
+
+        For whoever is to copy or delete the data of a compute that does not run: of one that has just crashed, children
+        may still write. Costs nothing unless there was a crash. Raises `StopFailed`, `DataDirInUse`.
+        """
+        if compute_id not in self._computes:
+            return
+        async with self._locked(compute_id) as compute:
+            if compute.running and compute.record and compute.record.identity and compute.watch:
+                if process.is_alive(compute.record.identity):
+                    return
+                # It ended a moment ago, and the event loop has not been told.
+                await compute.watch.wait(self._stop_patience.kill)
+            await self._clear(compute)
+
+    async def forget(self, compute_id: str) -> None:
+        """Remove all that is kept of a compute which is gone for good: log, crash record, sockets.
+
+        No error if nothing is known. Raises `StillRunning`, and what `settle` raises.
+        """
+        async with self._locked(compute_id) as compute:
+            if compute.running:
+                raise StillRunning(compute_id)
+            await self._clear(compute)
+            compute.watch = compute.record = None
+            await _in_thread(_remove_all, compute.places)
+            self._cgroups.remove(compute.places.unique_name)
+            del self._computes[compute_id]
+
+    async def _clear(self, compute: _Compute) -> None:
+        """Kill what a postmaster that crashed has left on the data directory."""
+        if compute.record is not None and not compute.running:
+            spec = compute.record.spec
+            await _in_thread(lambda: self._end_survivors(compute.places, spec, process.postgres_processes()))
+
+    async def _put_away(self, compute: _Compute, mode: Literal["fast", "immediate"]) -> None:
+        await self._stop(compute, mode)
+        compute.record = None
+        await _in_thread(remove_home, compute.places)
 
     async def close(self) -> None:
         """Stop watching. The postmasters go on, to be adopted by the next process."""
@@ -238,6 +300,9 @@ class Supervisor:
         for compute in self._computes.values():
             if compute.watch is not None:
                 compute.watch.close()
+        # Not empty, or not there.
+        with contextlib.suppress(OSError):
+            self._run_dir.rmdir()
 
     async def reload(self, spec: ComputeSpec) -> tuple[str, ...]:
         """Give a running postmaster the settings of `spec`. Returns the names of those that only a restart brings.
@@ -247,24 +312,27 @@ class Supervisor:
         build = await self._build(spec)
         if problems := await self.validate(spec.major, spec.settings):
             raise SettingsRefused(problems)
-        compute = self._compute(spec.id)
-        async with compute.lock:
+        async with self._locked(spec.id) as compute:
             record = self._require(compute)
             spec = replace(spec, enter=record.spec.enter, data_dir=record.spec.data_dir)
             async with sql.session(lambda name: self.connect(spec.id, name), "postgres") as connection:
-                await self._configure(compute.places, spec, build)
+                facts = self._facts(compute.places, spec, build, self._primary(spec))
+                await _in_thread(_write_configuration, compute.places, spec, facts, self._owner)
                 pending = await sql.reload(connection)
             if not pending:
                 compute.record = replace(record, spec=spec)
-                await asyncio.to_thread(save, compute.record, compute.places.record)
+                await _in_thread(save, compute.record, compute.places.record)
             return pending
 
     async def validate(self, major: int, settings: Mapping[str, str]) -> Sequence[str]:
-        """Say what is wrong with settings, names and values, a sentence each. Asks the programs of that major."""
+        """Say what is wrong with settings, names and values, a sentence each. Asks the programs of that major.
+
+        Raises `ChangeFailed` when these do not answer.
+        """
         if problems := check_settings(settings):
             return problems
         build = await asyncio.to_thread(self._builds, major)
-        return await asyncio.to_thread(_ask_postgres, build, self._drop, settings)
+        return await asyncio.to_thread(programs.refused_settings, build, self._drop, settings)
 
     # What is known
 
@@ -400,17 +468,25 @@ class Supervisor:
     def _compute(self, compute_id: str) -> _Compute:
         found = self._computes.get(compute_id)
         if found is None:
-            found = _Compute(places_of(self._run_dir, compute_id, self._log_dir))
+            found = _Compute(compute_id, places_of(self._run_dir, compute_id, self._log_dir))
             self._computes[compute_id] = found
         return found
 
+    @contextlib.asynccontextmanager
+    async def _locked(self, compute_id: str) -> AsyncIterator[_Compute]:
+        """The compute, for us alone."""
+        while True:
+            compute = self._compute(compute_id)
+            async with compute.lock:
+                # Else it was forgotten while we waited, and another may have been made for the id.
+                if self._computes.get(compute_id) is compute:
+                    yield compute
+                    return
+
     def _require(self, compute: _Compute) -> Record:
         if compute.record is None or not compute.running:
-            raise NotRunning(compute.record.spec.id if compute.record else self._id_of(compute))
+            raise NotRunning(compute.id)
         return compute.record
-
-    def _id_of(self, compute: _Compute) -> str:
-        return next(compute_id for compute_id, each in self._computes.items() if each is compute)
 
     def _make_directories(self) -> None:
         make_run_dir(self._run_dir, self._owner)
@@ -420,21 +496,18 @@ class Supervisor:
     async def _build(self, spec: ComputeSpec) -> PostgresBuild:
         return await asyncio.to_thread(self._builds, spec.major)
 
-    async def _launch(self, compute: _Compute, spec: ComputeSpec) -> None:
+    async def _launch(self, compute: _Compute, spec: ComputeSpec, *, silenced: bool = False) -> None:
         build = await self._build(spec)
         places = compute.places
-        await asyncio.to_thread(self._make_room, compute, spec)
-        floors = await asyncio.to_thread(_floors, spec, build, self._drop) if spec.standby else Floors()
-        record = Record(spec, spawned_at=time.time(), log_offset=logs.size(places))
-        argv = launcher.command(spec, places, build.program("postgres"), self._drop)
+        extra = await _in_thread(self._make_room, compute, spec, silenced)
+        argv = [*launcher.command(spec, places, build.program("postgres"), self._drop, silenced=silenced), *extra]
         env = launcher.environment(build.environment())
         try:
-            await self._configure(places, spec, build, floors)
-            await asyncio.to_thread(save, record, places.record)
+            record = await _in_thread(self._note, places, spec, build, self._primary(spec))
             # From here on in one go, so that a cancelled start leaves nothing, or a postmaster that is watched.
             pid = launcher.spawn(argv, env, places.log)
         except BaseException as error:
-            await asyncio.to_thread(remove_home, places)
+            await _in_thread(remove_home, places)
             compute.record = None
             if isinstance(error, OSError):
                 raise StartFailed(spec.id, str(error)) from error
@@ -446,16 +519,28 @@ class Supervisor:
         if spec.port is not None:
             faults.point("endpoint.start.after_spawn")
 
-    def _make_room(self, compute: _Compute, spec: ComputeSpec) -> None:
-        """See to it that nobody works on the data directory, then make directories and put the data in order."""
+    def _make_room(self, compute: _Compute, spec: ComputeSpec, silenced: bool) -> tuple[str, ...]:
+        """See to it that nobody works on the data directory, then make directories and put the data in order.
+
+        Returns what the postmaster's argv needs beside.
+        """
         # No postmaster.pid: the last one ended cleanly, with all its children, or there never was one.
         if spec.enter or (spec.data_dir / "postmaster.pid").exists():
             self._end_survivors(compute.places, spec, process.postgres_processes())
         self._make_directories()
         make_home(compute.places, self._owner, spec.port)
         logs.rotate(compute.places)
-        if not spec.enter:
-            launcher.tidy(spec, self._owner)
+        return () if spec.enter else launcher.tidy(spec, self._owner, silenced=silenced)
+
+    def _note(self, places: Places, spec: ComputeSpec, build: PostgresBuild, primary: ComputeSpec | None) -> Record:
+        """Write configuration and record."""
+        facts = self._facts(places, spec, build, primary)
+        if spec.standby:
+            facts = replace(facts, floors=_with_primary(programs.floors(spec, build, self._drop), primary))
+        record = Record(spec, spawned_at=time.time(), log_offset=logs.size(places))
+        _write_configuration(places, spec, facts, self._owner)
+        save(record, places.record)
+        return record
 
     def _end_survivors(self, places: Places, spec: ComputeSpec, processes: Iterable[PostgresProcess]) -> None:
         """Kill backends that outlived their postmaster: a new one beside them would ruin the data.
@@ -471,17 +556,15 @@ class Supervisor:
         if left := process.kill_all(each.pid for each in found):
             raise StopFailed(spec.id, left)
 
-    async def _configure(
-        self, places: Places, spec: ComputeSpec, build: PostgresBuild, floors: Floors | None = None
-    ) -> None:
-        facts = self._facts(places, spec, build, floors or Floors())
-        await asyncio.to_thread(_write_configuration, places, spec, facts, self._owner)
+    def _primary(self, spec: ComputeSpec) -> ComputeSpec | None:
+        """What the primary of a standby runs with, if it runs or has crashed here."""
+        primary = self._computes.get(spec.standby.primary_id) if spec.standby else None
+        return primary.record.spec if primary and primary.record else None
 
-    def _facts(self, places: Places, spec: ComputeSpec, build: PostgresBuild, floors: Floors) -> Facts:
+    def _facts(self, places: Places, spec: ComputeSpec, build: PostgresBuild, primary: ComputeSpec | None) -> Facts:
         tls = None
         if self._tls and spec.port and build.has_openssl:
             tls = Tls(self._tls.certificate, self._tls.key)
-        primary = self._computes.get(spec.standby.primary_id) if spec.standby else None
         primary_places = places_of(self._run_dir, spec.standby.primary_id) if spec.standby else None
         return Facts(
             major=build.major,
@@ -490,7 +573,7 @@ class Supervisor:
             tls=tls,
             preload=tuple(name for name in _PRELOAD if (build.lib_dir / f"{name}.so").is_file()),
             copy_on_write=self._copy_on_write,
-            floors=_with_primary(floors, primary.record.spec if primary and primary.record else None),
+            floors=_with_primary(Floors(), primary),
             primary_socket_dir=primary_places.sockets if primary_places else None,
         )
 
@@ -602,6 +685,27 @@ class Supervisor:
                     await asyncio.to_thread(logs.rotate, places)
 
 
+async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
+    """As `asyncio.to_thread`, but a cancelled caller waits for the thread: it holds the lock for what that does."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        task.exception()
+        raise
+
+
+def _is_quiet(compute: _Compute) -> bool:
+    """Whether what runs is the first start of a clone, from before its subscriptions were silenced."""
+    return compute.watch is not None and launcher.QUIET[1] in process.arguments(compute.watch.pid)
+
+
+def _remove_all(places: Places) -> None:
+    remove_home(places)
+    remove_logs(places)
+
+
 def _os_users(owner: tuple[int, int]) -> tuple[str, ...]:
     names = []
     for uid in {owner[0], os.geteuid()}:
@@ -629,41 +733,7 @@ def _write_configuration(places: Places, spec: ComputeSpec, facts: Facts, owner:
     replace_file(places.conf, render_postgresql_conf(spec, facts), owner)
 
 
-_FLOOR_LINE = re.compile(r"^(max_\w+) setting: +(\d+)$", re.MULTILINE)
-_FLOOR_NAMES = {"max_locks_per_xact": "max_locks_per_transaction", "max_prepared_xacts": "max_prepared_transactions"}
-
-
-def _floors(spec: ComputeSpec, build: PostgresBuild, drop: Iterable[str]) -> Floors:
-    """What the WAL that a standby begins with was written under: less is refused by Postgres."""
-    argv = [*spec.enter, *drop, str(build.program("pg_controldata")), "-D", str(spec.data_dir)]
-    done = subprocess.run(
-        argv, env=build.environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    found = {_FLOOR_NAMES.get(name, name): int(value) for name, value in _FLOOR_LINE.findall(done.stdout)}
-    return Floors(**{name: value for name, value in found.items() if name in Floors.__slots__})
-
-
 def _with_primary(floors: Floors, primary: ComputeSpec | None) -> Floors:
     if primary is None:
         return floors
     return replace(floors, max_connections=max(floors.max_connections, size_of(primary.cu).max_connections))
-
-
-def _ask_postgres(build: PostgresBuild, drop: Iterable[str], settings: Mapping[str, str]) -> list[str]:
-    """Have `postgres -C` read the settings: it checks names and values and starts nothing. Some 12 ms a call."""
-    argv = [*drop, str(build.program("postgres")), "-C", "port", "-D", "/", "-c", "config_file=/dev/null"]
-    env = launcher.environment(build.environment())
-    groups = [dict(settings)]
-    problems = []
-    while groups:
-        group = groups.pop(0)
-        given = [word for name, value in group.items() for word in ("-c", f"{name}={value}")]
-        done = subprocess.run(
-            [*argv, *given], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
-        if done.returncode and len(group) > 1:
-            # It stops at the first problem.
-            groups += [{name: value} for name, value in group.items()]
-        elif done.returncode:
-            problems.append(logs.cause(done.stderr) or f"The setting {next(iter(group), '')} is not accepted")
-    return [f"{problem[0].upper()}{problem[1:]}." for problem in problems]

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lamplighter.compute import changes, config
 from lamplighter.compute.errors import CacheUnreadable, TemplateFailed
 from lamplighter.compute.locks import file_lock
 from lamplighter.compute.providers.build import Build
@@ -23,9 +24,9 @@ from lamplighter.compute.user import drop_prefix, first_blocked
 from lamplighter.files import sync_directory
 
 #: The platform's superuser, as Neon calls its own; users never become it.
-SUPERUSER = "cloud_admin"
+SUPERUSER = config.SUPERUSER
 #: The role that every role made by the API is a member of.
-NEON_SUPERUSER = "neon_superuser"
+NEON_SUPERUSER = changes.NEON_SUPERUSER
 #: Handed to the first role of a project, which may rename it.
 DATABASE = "neondb"
 
@@ -84,29 +85,10 @@ def seed_statements(major: int, *, subscriptions: bool = True) -> tuple[str, ...
 
     `subscriptions` tells whether users may make them, where Postgres lets others than superusers (16 and later).
     """
-    predefined = ["pg_read_all_data", "pg_write_all_data"]
-    managed = ["pg_monitor", "pg_signal_backend"]
-    functions = ["pg_export_snapshot()", "pg_show_replication_origin_status()"]
-    if major >= 16 and subscriptions:
-        managed.append("pg_create_subscription")
-    if major >= 16:
-        functions.append("pg_log_standby_snapshot()")
-    statements = [
-        f"CREATE ROLE {NEON_SUPERUSER} NOLOGIN CREATEDB CREATEROLE REPLICATION BYPASSRLS",
-        f"GRANT {', '.join(predefined)} TO {NEON_SUPERUSER}",
-        f"GRANT {', '.join(managed)} TO {NEON_SUPERUSER} WITH ADMIN OPTION",
-        f"GRANT EXECUTE ON FUNCTION {', '.join(functions)} TO {NEON_SUPERUSER}",
-    ]
+    statements = list(changes.neon_superuser_statements(major, subscriptions=subscriptions))
     if major < 15:
         # from 15 on the owner of a database owns its schema public; 14 knows the role but does not use it
         statements.append("ALTER SCHEMA public OWNER TO pg_database_owner")
-    if major < 16:
-        # Before 16 CREATEROLE may grant any role but superusers, and so the roles that read files and run programs of
-        # the host. Nobody is a member of these three and the attribute is not inherited: it only closes that door.
-        statements.append(
-            "UPDATE pg_catalog.pg_authid SET rolsuper = true WHERE rolname IN "
-            "('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')"
-        )
     statements += [
         f"CREATE DATABASE {DATABASE}",
         f"GRANT CREATE ON DATABASE {DATABASE} TO {NEON_SUPERUSER}",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -14,11 +15,13 @@ from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.endpoints import store
 from lamplighter.control.features.endpoints.model import READ_WRITE
 from lamplighter.control.kernel import Kernel
+from lamplighter.control.operations.store import prune
 from lamplighter.control.schedule import schedule
 
 log = structlog.get_logger(__name__)
 
 MEASURE_TIMEOUT = 5.0
+KEEP_OPERATIONS = timedelta(days=183)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,20 @@ class Reconciler:
         May be called again, also when a start has been quicker. Raises psycopg's errors while the catalog is away.
         """
         log.warning("compute.crashed", compute_id=compute_id, reason=reason)
-        async with self._kernel.catalog.connection() as conn:
+        async with self._kernel.catalog.transaction() as conn:
+            # Held, so that a start which is just being recorded comes before or after this, not in between.
+            await conn.execute("select from endpoints where id = %s for update", (compute_id,))
             endpoint = await store.load(conn, compute_id)
             running = self._kernel.plane.is_running(compute_id)
             if endpoint is not None and endpoint.current_state == "active" and not running:
                 await store.note_crashed(conn, endpoint, now=self._kernel.now())
+
+    async def prune(self) -> None:
+        """Forget operations that ended half a year ago, as Neon does (contract section 3.6)."""
+        async with self._kernel.catalog.connection() as conn:
+            pruned = await prune(conn, before=self._kernel.now() - KEEP_OPERATIONS)
+        if pruned:
+            log.info("operations.pruned", operations=pruned)
 
     async def measure(self) -> None:
         """Note the size of every branch whose compute runs."""

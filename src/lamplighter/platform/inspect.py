@@ -23,9 +23,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from lamplighter.compute import process
+from lamplighter.compute.config import SUPERUSER
 from lamplighter.compute.places import places_of
 from lamplighter.compute.record import Record, load
-from lamplighter.compute.template import SUPERUSER
 from lamplighter.compute.user import current_or_system_user
 from lamplighter.control.catalog.migrate import load_migrations
 from lamplighter.platform.machine import CATALOG, CATALOG_DATABASE, storage_owner
@@ -548,7 +548,8 @@ def read_status(
                 failing=read_failing(conn),
             )
     except psycopg.Error as error:
-        return replace(status, catalog=CatalogFacts(where, reachable=False, why=str(error).strip()))
+        why = str(error).strip() if is_ours(data_dir) else "run this as the platform's user"
+        return replace(status, catalog=CatalogFacts(where, reachable=False, why=why))
     if platform.state != "running":
         return status
     report("Measuring branches")

@@ -32,9 +32,6 @@ def slot_of(compute_id: str) -> str:
     return "lamp_" + compute_id.replace("-", "_")
 
 
-async def _later(_id: str) -> None: ...
-
-
 class RunningSource:
     """A compute's backup as storage wants it; the two packages do not know each other's types."""
 
@@ -104,7 +101,7 @@ class LocalPlane:
     async def clone_volume(self, source_id: str, target_id: str, *, compute_id: str | None) -> None:
         if compute_id is not None:
             # Of a postmaster that has just crashed, children may still write: what is copied as asleep must be.
-            await getattr(self._supervisor, "settle", _later)(compute_id)
+            await self._supervisor.settle(compute_id)
             if self.is_running(compute_id):
                 backup = await self._supervisor.backup(compute_id)
                 await self._volumes.clone(source_id, target_id, backup=RunningSource(backup))
@@ -141,21 +138,21 @@ class LocalPlane:
 
     async def stop_compute(self, compute_id: str, *, volume_id: str) -> None:
         await self._supervisor.stop(compute_id)
-        await getattr(self._supervisor, "settle", _later)(compute_id)
+        await self._supervisor.settle(compute_id)
         await self._volumes.close(volume_id)
 
     def is_running(self, compute_id: str) -> bool:
         return self._supervisor.status(compute_id).state == "running"
 
     async def forget_compute(self, compute_id: str) -> None:
-        await getattr(self._supervisor, "forget", _later)(compute_id)
+        await self._supervisor.forget(compute_id)
 
     async def apply(self, compute_id: str, changes: SqlChanges) -> None:
         await self._supervisor.apply(
             compute_id,
             Changes(
-                roles=tuple(RoleSpec(role.name, role.password) for role in changes.roles),
-                databases=tuple(DatabaseSpec(one.name, one.owner, one.was) for one in changes.databases),
+                roles=tuple(RoleSpec(role.name, role.password, new=role.new) for role in changes.roles),
+                databases=tuple(DatabaseSpec(one.name, one.owner, one.was, new=one.new) for one in changes.databases),
                 drop_databases=tuple(changes.drop_databases),
                 drop_roles=tuple(changes.drop_roles),
             ),

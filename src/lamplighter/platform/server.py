@@ -49,6 +49,7 @@ MEASURE_SECONDS = 30.0
 EXPIRE_SECONDS = 10.0
 INSIST_SECONDS = 1.0
 USAGE_SECONDS = 1.0
+PRUNE_SECONDS = 6 * 3600.0
 CONCURRENCY = 8
 #: Standbys' volumes carry their endpoint's id, and hold nothing that their branch does not.
 STANDBY_PREFIX = "ep-"
@@ -261,6 +262,7 @@ async def _background(control: app.Control, engine: Engine, machine: Machine) ->
         asyncio.create_task(_every(USAGE_SECONDS, control.usage.flush, "usage"), name="usage"),
         asyncio.create_task(_every(MEASURE_SECONDS, reconciler.measure, "measure"), name="measure"),
         asyncio.create_task(_every(EXPIRE_SECONDS, control.branches.delete_expired, "expire"), name="expire"),
+        asyncio.create_task(_every(PRUNE_SECONDS, reconciler.prune, "prune"), name="prune"),
     ]
     try:
         yield

@@ -7,6 +7,7 @@ told, by a notification, by `wake()`, or by a time that falls due.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -15,7 +16,7 @@ import pytest
 from lamplighter.control.catalog.pool import open_pool
 from lamplighter.control.errors import Permanent, Skip
 from lamplighter.control.operations import store
-from lamplighter.control.operations.engine import Engine
+from lamplighter.control.operations.engine import Engine, Recipe, Step
 from lamplighter.control.operations.model import NewOperation
 from lamplighter.control.operations.recovery import release_leases
 from lamplighter.control.operations.states import GiveUp, Retry
@@ -278,6 +279,68 @@ async def test_a_step_that_is_cancelled_from_within_has_failed_and_the_engine_go
     assert (row["status"], row["failures_count"]) == ("finished", 1)
 
 
+class Refused(Exception):
+    """As another package may raise it, which cannot know ours."""
+
+    permanent = True
+
+
+async def test_an_exception_of_others_that_calls_itself_permanent_is_given_up_at_once(bench, recipe):
+    async def fail(op) -> None:
+        raise Refused("the owner is gone")
+
+    async with bench.engine(recipe("k", fail=fail)) as engine:
+        (op,) = await bench.schedule("p", "k")
+        await engine.wait_idle()
+    row = await bench.row(op)
+    assert (row["status"], row["failures_count"], row["error"]) == ("failed", 1, "the owner is gone")
+
+
+async def hang(op) -> None:
+    await asyncio.Event().wait()
+
+
+async def hang_and_complain(op) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise OSError("interrupted")
+
+
+async def hang_and_keep_still(op) -> None:
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+
+
+async def hang_and_skip(op) -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise Skip from None
+
+
+@pytest.mark.parametrize("step", [hang, hang_and_complain, hang_and_keep_still, hang_and_skip])
+async def test_a_step_that_hangs_is_cancelled_and_has_failed_whatever_it_makes_of_that(bench, step):
+    steps = (Step("volume", nothing), Step("copy", step, timeout=0.05))
+    async with bench.engine(Recipe("k", steps), retry_policy=give_up_after(2)) as engine:
+        op, other = [*await bench.schedule("p", "k"), *await bench.schedule("q", "k")]
+        await engine.wait_idle()
+    for one in (op, other):
+        row = await bench.row(one)
+        assert (row["status"], row["failures_count"], row["steps_done"]) == ("failed", 2, ["volume"])
+        assert row["error"] == "the step copy did not end within 0.05 s"
+
+
+async def test_a_steps_own_timeout_is_told_as_such(bench):
+    async def fail(op) -> None:
+        raise TimeoutError("no answer from the postmaster")
+
+    async with bench.engine(Recipe("k", (Step("wait", fail),)), retry_policy=give_up_after(1)) as engine:
+        (op,) = await bench.schedule("p", "k")
+        await engine.wait_idle()
+    assert (await bench.row(op))["error"] == "no answer from the postmaster"
+
+
 async def test_a_heartbeat_keeps_the_lease_of_a_step_that_takes_longer(bench, recipe):
     begun, go_on, runs = asyncio.Event(), asyncio.Event(), []
 
@@ -462,15 +525,15 @@ async def test_waiting_for_a_project_to_be_idle_ends_in_time(bench, recipe):
         await engine.wait_idle("p", timeout=0.05)
 
 
-async def test_leases_of_a_dead_predecessor_are_freed_by_their_prefix_and_no_others(bench, catalog):
-    for project, owner in [("p", "host-1:abc"), ("q", "host-1:def"), ("r", "host-11:abc")]:
+async def test_leases_of_a_dead_predecessor_are_freed_and_not_those_of_one_whose_name_begins_alike(bench, catalog):
+    for project, owner in [("p", "lamp:/data/a"), ("q", "lamp:/data/a"), ("r", "lamp:/data/ab"), ("s", "lamp:/data")]:
         await bench.schedule(project, "k")
         async with catalog.connection() as conn:
-            await store.claim(conn, store.Lease(owner, 60), limit=1, busy=[])
-    assert await release_leases(catalog, "host-1:") == 2
+            await store.claim(conn, store.Lease(owner, 60), limit=1, busy=["p"] if project == "q" else [])
+    assert await release_leases(catalog, "lamp:/data/a") == 2
     async with catalog.connection() as conn:
         rows = await (await conn.execute("select project_id from operations where lease_owner is not null")).fetchall()
-    assert rows == [{"project_id": "r"}]
+    assert {row["project_id"] for row in rows} == {"r", "s"}
 
 
 async def test_engines_with_catalogs_of_their_own_hear_of_each_others_work(bench, recipe, database):

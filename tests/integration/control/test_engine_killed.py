@@ -82,7 +82,7 @@ async def finish(bench, recipe, *, owner: str = "host:survivor") -> None:
 
 async def test_a_lease_that_is_freed_at_start_need_not_run_out(bench, recipe, database):
     async with killed_in_step_two(bench, database, lease=3600) as ops:
-        assert await release_leases(bench.catalog, "host:") == 1
+        assert await release_leases(bench.catalog, "host:killed") == 1
         await finish(bench, recipe)
     assert await effects(bench, ops[0]) == FIRST
 

@@ -16,7 +16,7 @@ from lamplighter.control.errors import LeaseLost, ProjectBusy
 from lamplighter.control.operations import store
 from lamplighter.control.operations.model import NewOperation
 from lamplighter.control.operations.states import Event, Retry
-from lamplighter.control.operations.store import Ending, Lease
+from lamplighter.control.operations.store import Ending, FollowUp, Lease
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ME = Lease("me", 60.0)
@@ -37,9 +37,16 @@ async def claim(catalog, lease=ME, limit=100, busy=()):
         return (await store.claim(conn, lease, limit=limit, busy=busy))[0]
 
 
-async def end(catalog, op, event=Event.FINISHED, lease=ME, *, claim_next=False, error=None):
+async def end(catalog, op, event=Event.FINISHED, lease=ME, *, claim_next=False, error=None, follow_up=None):
+    ending = Ending(event, op.steps_done, error, follow_up=follow_up)
     async with catalog.connection() as conn:
-        return await store.end(conn, lease, op, Ending(event, op.steps_done, error), claim_next=claim_next)
+        return await store.end(conn, lease, op, ending, claim_next=claim_next)
+
+
+async def rows_of(catalog, project):
+    async with catalog.connection() as conn:
+        cursor = await conn.execute("select * from operations where project_id = %s order by seq", (project,))
+        return await cursor.fetchall()
 
 
 async def test_the_first_is_answered_as_running_and_the_rest_as_scheduling(bench):
@@ -243,9 +250,175 @@ async def test_claiming_never_reads_the_finished_ones(bench, catalog):
     assert len(await claim(catalog)) == 1
 
 
+async def in_background(bench, catalog, project, *, due=True, kinds=1):
+    """Operations of this project that failed and are to be tried again."""
+    at = NOW if due else datetime.now(UTC) + timedelta(hours=1)
+    await bench.schedule(project, *["k"] * kinds)
+    (op,) = await claim(catalog, Lease("past", 60.0))
+    assert op.project_id == project
+    await end(catalog, op, Event.GIVEN_UP, Lease("past", 60.0), error="disk full", follow_up=FollowUp(("k",), at))
+
+
+async def test_a_failure_is_followed_up_unseen_in_the_background_with_all_that_was_cancelled(bench, catalog):
+    failing, cancelled, other = await bench.schedule("p", "a", "b", "c", name="dev")
+    (op,) = await claim(catalog)
+    at = datetime.now(UTC) + timedelta(hours=1)
+    await end(catalog, op, Event.GIVEN_UP, error="disk full", follow_up=FollowUp(("a", "b"), at))
+    assert await bench.statuses([failing, cancelled, other]) == ["failed", "cancelled", "cancelled"]
+    copies = (await rows_of(catalog, "p"))[3:]
+    assert [row["kind"] for row in copies] == ["a", "b"]
+    assert len({row["group_id"] for row in copies} | {failing.group_id}) == 3
+    for row in copies:
+        assert (row["status"], row["visible"], row["blocking"], row["retry_at"]) == ("scheduling", False, False, at)
+        assert (row["arguments"], row["steps_done"], row["lease_owner"]) == ({"name": "dev"}, [], None)
+    assert copies[0]["error"] == "disk full"
+    async with catalog.connection() as conn:
+        await store.require_idle(conn, "p")
+        assert not await store.is_busy(conn)
+        assert {one.id for one in (await store.page(conn, "p", limit=10))[0]} == {failing.id, cancelled.id, other.id}
+
+
+async def test_a_failure_is_followed_up_once_and_only_by_who_has_the_lease(bench, catalog):
+    await bench.schedule("p", "a")
+    (op,) = await claim(catalog)
+    follow_up = FollowUp(("a",), NOW)
+    assert await end(catalog, op, Event.GIVEN_UP, OTHER, follow_up=follow_up) == (False, None)
+    assert len(await rows_of(catalog, "p")) == 1
+    # As after a commit whose answer got lost.
+    assert (await end(catalog, op, Event.GIVEN_UP, follow_up=follow_up))[0]
+    assert not (await end(catalog, op, Event.GIVEN_UP, follow_up=follow_up))[0]
+    assert [row["blocking"] for row in await rows_of(catalog, "p")] == [True, False]
+
+
+async def test_what_is_in_the_background_begins_when_nothing_else_is_left_and_then_others_wait(bench, catalog):
+    await in_background(bench, catalog, "p")
+    blocking = await bench.schedule("p", "k", "k")
+    (op,) = await claim(catalog)
+    assert op.id == blocking[0].id
+    assert await claim(catalog, OTHER) == []
+    _, op = await end(catalog, op, claim_next=True)
+    assert op.id == blocking[1].id
+    _, background = await end(catalog, op, claim_next=True)
+    assert not background.blocking
+    (late,) = await bench.schedule("p", "k")
+    assert await claim(catalog, OTHER) == []
+    # Its engine is gone: it is still the one at work.
+    await bench.execute("update operations set lease_until = clock_timestamp() where lease_owner is not null")
+    assert [op.id for op in await claim(catalog, OTHER)] == [background.id]
+    _, following = await end(catalog, background, lease=OTHER, claim_next=True)
+    assert following.id == late.id
+
+
+async def test_one_in_the_background_that_is_not_due_does_not_keep_another_waiting(bench, catalog):
+    await in_background(bench, catalog, "p", due=False)
+    await in_background(bench, catalog, "p")
+    await in_background(bench, catalog, "p")
+    first, second, third = [row for row in await rows_of(catalog, "p") if not row["blocking"]]
+    assert [op.id for op in await claim(catalog, limit=5)] == [second["id"]]
+    assert await claim(catalog, OTHER) == []
+    (op,) = await claim(catalog)
+    _, following = await end(catalog, op, claim_next=True)
+    assert following.id == third["id"]
+    assert await end(catalog, following, claim_next=True) == (True, None)
+    assert (await bench.row(first["id"]))["finished_at"] is None
+
+
+async def test_the_next_due_time_counts_the_background_only_where_it_can_begin(bench, catalog):
+    await in_background(bench, catalog, "p")
+    (op,) = await bench.schedule("p", "k")
+    async with catalog.connection() as conn:
+        (op,), _ = await store.claim(conn, ME, limit=1, busy=[])
+        at = datetime.now(UTC) + timedelta(seconds=20)
+        await store.postpone(conn, ME, op, error="no", retry=Retry(at))
+        _, due = await store.claim(conn, ME, limit=1, busy=[])
+        assert due is not None
+        assert 5 < due <= 20
+        await bench.execute("update operations set retry_at = null")
+        (op,), _ = await store.claim(conn, ME, limit=1, busy=[])
+        await end(catalog, op)
+        await bench.execute("update operations set retry_at = %s", at)
+        _, due = await store.claim(conn, ME, limit=1, busy=[])
+        assert due is not None
+        assert 5 < due <= 20
+
+
+async def test_of_two_engines_that_saw_different_operations_of_a_project_one_is_turned_away(bench, catalog):
+    await in_background(bench, catalog, "p")
+    async with catalog.transaction() as conn:
+        # Only this transaction sees it, so the other engine takes the one in the background for free.
+        await store.enqueue(conn, "p", [NewOperation("k", "k")], group_id=uuid4(), ids=uuid4, now=NOW)
+        (mine,), _ = await store.claim(conn, ME, limit=1, busy=[])
+        other = asyncio.create_task(_claim_and_due(catalog))
+
+        async def waits() -> bool:
+            async with catalog.connection() as observer:
+                cursor = await observer.execute(
+                    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+                )
+                return await cursor.fetchone() is not None
+
+        await bench.until(waits)
+    assert await other == ([], 0.0)
+    assert [row["id"] for row in await rows_of(catalog, "p") if row["lease_owner"]] == [mine.id]
+
+
+async def _claim_and_due(catalog):
+    async with catalog.connection() as conn:
+        return await store.claim(conn, OTHER, limit=1, busy=[])
+
+
+async def test_only_how_an_operation_ended_waits_for_the_disk(bench, catalog):
+    await bench.execute("create table commits (at int generated always as identity, how text)")
+    await bench.execute(
+        "create function note() returns trigger language plpgsql as"
+        " $$ begin insert into commits (how) values (current_setting('synchronous_commit')); return new; end $$"
+    )
+    await bench.execute("create trigger note before update on operations for each row execute function note()")
+    await bench.schedule("p", "a")
+    (op,) = await claim(catalog)
+    async with catalog.connection() as conn:
+        await store.record_step(conn, ME, op)
+        await store.extend(conn, ME, [op.id])
+        await end(catalog, op)
+        commits = await (await conn.execute("select how from commits order by at")).fetchall()
+    assert [row["how"] for row in commits] == ["off", "off", "off", "on"]
+
+
+async def test_pruning_deletes_what_ended_before_in_batches_and_nothing_else(bench, catalog):
+    count = 2 * store.PRUNE_BATCH + 10
+    old, young = NOW - timedelta(days=200), NOW - timedelta(days=10)
+    (stuck,) = await bench.schedule("stuck", "k", now=old)
+    for project, at in [("old", old), ("young", young)]:
+        await bench.execute(
+            "insert into operations"
+            " (id, project_id, kind, action, status, group_id, created_at, updated_at, finished_at)"
+            " select gen_random_uuid(), %s, 'k', 'a', 'finished', gen_random_uuid(),"
+            " %s::timestamptz + n * interval '1 ms', now(), %s from generate_series(1, %s) n",
+            project,
+            at,
+            at,
+            count,
+        )
+    (late,) = await bench.schedule("late", "k", now=old)
+    await bench.execute("update operations set status = 'failed', finished_at = %s where project_id = 'late'", young)
+    async with catalog.connection() as conn:
+        assert await store.prune(conn, before=NOW - timedelta(days=183)) == count
+        assert await store.prune(conn, before=NOW - timedelta(days=183)) == 0
+    assert await rows_of(catalog, "old") == []
+    assert len(await rows_of(catalog, "young")) == count
+    assert await bench.statuses([stuck, late]) == ["running", "failed"]
+
+
+async def test_pruning_nothing_is_nothing(catalog):
+    async with catalog.connection() as conn:
+        assert await store.prune(conn, before=NOW) == 0
+
+
 commands = st.lists(
     st.tuples(
-        st.sampled_from(["schedule", "claim", "finish", "fail", "skip", "postpone", "expire", "release", "step"]),
+        st.sampled_from(
+            ["schedule", "claim", "finish", "fail", "fail for now", "skip", "postpone", "expire", "release", "step"]
+        ),
         st.integers(0, 2),
         st.integers(0, 2),
     ),
@@ -274,10 +447,11 @@ async def _apply(bench, catalog, held, command, lease) -> None:
             await bench.schedule(f"project-{number}", *(["k"] * (number + 1)), now=NOW)
         case "claim":
             mine += await claim(catalog, lease, busy=[op.project_id for op in mine])
-        case "finish" | "fail" | "skip" if mine:
+        case "finish" | "fail" | "fail for now" | "skip" if mine:
             op = mine.pop(number % len(mine))
-            event = {"finish": Event.FINISHED, "fail": Event.GIVEN_UP, "skip": Event.SKIPPED}[name]
-            _, following = await end(catalog, op, event, lease, claim_next=number > 0)
+            event = {"finish": Event.FINISHED, "skip": Event.SKIPPED}.get(name, Event.GIVEN_UP)
+            follow_up = FollowUp(("k",), NOW) if name == "fail for now" else None
+            _, following = await end(catalog, op, event, lease, claim_next=number > 0, follow_up=follow_up)
             mine += [] if following is None else [following]
         case "postpone" | "step" if mine:
             op = mine[number % len(mine)]
@@ -312,9 +486,11 @@ async def _check(catalog, ended) -> None:
     for project in {row["project_id"] for row in rows}:
         ops = [row for row in rows if row["project_id"] == project]
         leased = [row for row in ops if row["lease_owner"] is not None]
-        waiting = [row for row in ops if row["finished_at"] is None]
         assert len(leased) <= 1
-        assert not leased or leased[0] == waiting[0], "the one at work is the first that has not ended"
+        ops = [row for row in ops if row["blocking"]]
+        waiting = [row for row in ops if row["finished_at"] is None]
+        if leased and leased[0]["blocking"]:
+            assert leased[0] == waiting[0], "the one at work is the first that has not ended"
         assert waiting == ops[len(ops) - len(waiting) :], "operations end in order"
         times = [row["created_at"] for row in ops]
         assert times == sorted(set(times))

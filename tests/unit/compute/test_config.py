@@ -202,16 +202,18 @@ def test_hba_lets_the_superuser_in_by_the_socket_alone():
     lines = [line.split() for line in render_hba(tls=True).splitlines()]
     for line in lines:
         if line[0] == "local":
-            assert line[2:] == ["cloud_admin", "peer", "map=platform"]
+            assert line[2] in {"cloud_admin", "cloud_copier"}
+            assert line[3:] == ["peer", "map=platform"]
     tcp = [line for line in lines if line[0] != "local"]
-    assert tcp[0] == ["host", "all", "cloud_admin", "all", "reject"]
+    assert tcp[0] == ["host", "all", "cloud_admin,cloud_copier", "all", "reject"]
     assert tcp[-1] == ["hostssl", "all", "all", "all", "scram-sha-256"]
     assert render_hba(tls=False).splitlines()[-1].split()[0] == "host"
 
 
 def test_ident_names_are_quoted_and_unquotable_ones_refused():
     assert render_ident(["we ird", "root", "root"]) == (
-        'platform  "root"  cloud_admin\nplatform  "we ird"  cloud_admin\n'
+        'platform  "root"  cloud_admin\nplatform  "root"  cloud_copier\n'
+        'platform  "we ird"  cloud_admin\nplatform  "we ird"  cloud_copier\n'
     )
     for name in ('a"b', "a\nb", ""):
         with pytest.raises(ValueError) as caught:

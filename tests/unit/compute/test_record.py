@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,12 +64,70 @@ def test_the_socket_of_a_fitting_run_directory_fits(compute_id):
         p.check_run_dir(Path(str(run_dir) + "x"))
 
 
+def make_link(path):
+    path.with_name("other").mkdir(parents=True)
+    path.symlink_to(path.with_name("other"))
+
+
+def make_open(path):
+    path.mkdir(parents=True)
+    path.chmod(0o777)
+
+
+def make_file(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def make_foreign(path):
+    path.mkdir(parents=True)
+    os.chown(path, 4242, 4242)
+
+
+@pytest.fixture
+def shallow():
+    """pytest's own directories are too deep for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="lamp-test-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("depth", ["lamplighter-1000", "lamplighter-1000/abc"])
+@pytest.mark.parametrize("make", [make_link, make_open, make_file, pytest.param(make_foreign, marks=pytest.mark.root)])
+def test_a_run_directory_that_others_may_change_is_refused(shallow, depth, make):
+    """Else whoever makes it first could put a configuration into it."""
+    run_dir = shallow / "lamplighter-1000" / "abc"
+    if depth.endswith("abc"):
+        run_dir.parent.mkdir(mode=0o700)
+    make(shallow / depth)
+    with pytest.raises(RunDirUnfit, match="remove it"):
+        p.make_run_dir(run_dir, (os.getuid(), os.getgid()))
+    with pytest.raises(RunDirUnfit, match="remove it"):
+        p.check_run_dir(run_dir)
+
+
+def test_logs_bear_the_id_where_that_is_a_name_and_are_removed(tmp_path):
+    places = p.places_of(tmp_path, "ep-calm-tree-a1b2c3d4", tmp_path)
+    assert places.log == tmp_path / "ep-calm-tree-a1b2c3d4.log"
+    for odd in ("../x", "", ".x", "a/b", "e" * 300):
+        assert p.places_of(tmp_path, odd, tmp_path).log.parent == tmp_path
+    places.log.touch()
+    places.old_log.touch()
+    p.remove_logs(places)
+    p.remove_logs(places)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_home_is_made_with_the_usual_socket_name_and_removed_whole(tmp_path):
     owner = (os.getuid(), os.getgid())
     p.make_run_dir(tmp_path / "a" / "run", owner)
     places = p.places_of(tmp_path / "a" / "run", "ep-one")
     p.make_home(places, owner, 6000)
     assert stat.S_IMODE(places.sockets.stat().st_mode) == 0o700
+    for path in (tmp_path / "a", tmp_path / "a" / "run"):
+        assert not stat.S_IMODE(path.stat().st_mode) & (0o022 | stat.S_IROTH)
     assert stat.S_IMODE(places.home.stat().st_mode) == 0o750
     assert places.socket.readlink() == Path(".s.PGSQL.6000")
     (places.sockets / ".s.PGSQL.6000.lock").write_text("1")

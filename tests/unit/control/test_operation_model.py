@@ -26,6 +26,7 @@ ROW = {
     "action": "create_branch",
     "status": "running",
     "visible": True,
+    "blocking": True,
     "group_id": UUID(int=2),
     "arguments": {"name": "dev"},
     "steps_done": ["clone"],

@@ -14,6 +14,7 @@ from lamplighter.control.operations.states import (
     ACTIVE,
     ATTEMPTS,
     FATAL,
+    LONGEST_PAUSE,
     SUCCEEDED,
     TERMINAL,
     TRANSITIONS,
@@ -22,6 +23,7 @@ from lamplighter.control.operations.states import (
     Retry,
     Status,
     after,
+    after_background_failure,
     after_failure,
 )
 
@@ -119,3 +121,15 @@ def test_a_retry_lies_in_the_future_and_giving_up_is_for_good(failures, now):
         assert verdict.at > now
     else:
         assert isinstance(after_failure(failures + 1, now), GiveUp)
+
+
+def test_pauses_in_the_background_go_on_where_the_last_try_ended_and_never_exceed_a_minute():
+    pauses = [after_background_failure(failures, NOW).at - NOW for failures in range(ATTEMPTS, 200)]
+    assert pauses[0] == 2 * retries()[-1]
+    assert all(earlier <= later for earlier, later in pairwise(pauses))
+    assert pauses[-1] == LONGEST_PAUSE == timedelta(seconds=60)
+
+
+@given(st.integers(min_value=1, max_value=2**31 - 1), moments)
+def test_in_the_background_there_is_always_another_try(failures, now):
+    assert now < after_background_failure(failures, now).at <= now + LONGEST_PAUSE

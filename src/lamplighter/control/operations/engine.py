@@ -2,8 +2,7 @@
 
 Operations of one project run one at a time, in the order they were scheduled; different projects run side by side.
 An engine may die at any moment: its lease runs out and whoever comes next claims the operation again, through the same
-claim as the first time, and runs the steps that are not recorded as done. A step must therefore bear to run twice, and
-needs a limit of its own if what it waits for may never come.
+claim as the first time, and runs the steps that are not recorded as done. A step must therefore bear to run twice.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from lamplighter.control.catalog.pool import Catalog, Connection
 from lamplighter.control.errors import LeaseLost, Permanent, Skip
 from lamplighter.control.operations import store
 from lamplighter.control.operations.model import Operation
-from lamplighter.control.operations.states import Event, GiveUp, Retry, after_failure
-from lamplighter.control.operations.store import CHANNEL, Ending, Lease
+from lamplighter.control.operations.states import FATAL, Event, GiveUp, Retry, after_background_failure, after_failure
+from lamplighter.control.operations.store import CHANNEL, Ending, FinishFunction, FollowUp, Lease
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +30,7 @@ T = TypeVar("T")
 StepFunction = Callable[[Operation], Awaitable[None]]
 GiveUpFunction = Callable[[Operation, str], Awaitable[None]]
 RetryPolicy = Callable[[int, datetime], Retry | GiveUp]
+BackgroundPolicy = Callable[[int, datetime], Retry]
 
 #: Seconds between looks at the catalog when nothing is known to fall due: the net below the notifications.
 LONGEST_WAIT = 5.0
@@ -38,33 +38,61 @@ LONGEST_WAIT = 5.0
 SHORTEST_WAIT = 0.05
 #: Seconds between tries to reach a catalog that does not answer.
 RECONNECT_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
-#: How often `on_give_up` is tried.
+#: Seconds that a step may take, unless it says otherwise.
+STEP_TIMEOUT = 120.0
+#: How often `on_give_up` is tried, and the seconds that each try may take.
 GIVE_UP_ATTEMPTS = 3
+GIVE_UP_TIMEOUT = 60.0
 #: Characters of an error that clients get to see.
 ERROR_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One idempotent part of an operation. Its name is recorded: never rename a step that may be under way."""
+    """One idempotent part of an operation. Its name is recorded: never rename a step that may be under way.
+
+    `run` may raise `Permanent`, or any exception with an attribute `permanent` that is True (for those who must not
+    import this package), to give up at once; or `Skip`, when there is nothing to do. Any other exception is a failure
+    to be tried again. After `timeout` seconds the step is cancelled, which counts as a failure too, whatever the step
+    makes of it. So what it started must end when it is cancelled: a thread, for one, does not.
+    """
 
     name: str
     run: StepFunction
+    timeout: float = STEP_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How operations of one kind are run.
+    """How operations of one kind are run. A failure is tried again as `states.after_failure` says.
 
-    A step may raise `Permanent` (give up at once) or `Skip` (nothing to do); any other exception counts as a failure,
-    and is tried again as `states.after_failure` says. `on_give_up` gets the operation and the error before the failure
-    is recorded; it may be called twice, and puts right what the steps left, also for the operations of the group
-    behind it, which are cancelled without having begun.
+    `on_give_up` gets the operation and the error before the failure is recorded; it may be called twice, and puts right
+    what the steps left, also for the operations of the group behind it, which are cancelled without having begun.
+
+    `on_finish` gets the operation and a connection inside the transaction that records its end as finished: what it
+    writes there is committed with that end or not at all, and costs no commit of its own. It is not called when the
+    lease is gone or a step raised `Skip`. It must do nothing but a little SQL on that connection. When it raises, that
+    counts as the failure of a step; the steps before it do not run again.
+
+    `persistent` is for what must happen in the end, such as a deletion whose rows are hidden already. `Permanent` then
+    is a failure like others. When the operation fails for its client, or is cancelled since one before it in its group
+    failed, a copy is tried again in the background for ever (`store.FollowUp`), also after a restart. By then the
+    project may have changed, or be gone: the steps, all of which run again, must bear that.
     """
 
     kind: str
     steps: tuple[Step, ...]
     on_give_up: GiveUpFunction | None = None
+    on_finish: FinishFunction | None = None
+    persistent: bool = False
+
+
+class _NotFinished(Exception):
+    """Carries what `on_finish` raised past `_write`, which sits out what looks like a catalog that is away."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 @dataclass(slots=True)
@@ -103,6 +131,7 @@ class Engine:
         lease: float = 30.0,
         longest_wait: float = LONGEST_WAIT,
         retry_policy: RetryPolicy = after_failure,
+        background_policy: BackgroundPolicy = after_background_failure,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalog = catalog
@@ -111,6 +140,8 @@ class Engine:
         self._concurrency = concurrency
         self._longest_wait = longest_wait
         self._retry_policy = retry_policy
+        self._background_policy = background_policy
+        self._persistent = tuple(recipe.kind for recipe in recipes.values() if recipe.persistent)
         self._clock = clock
         self._runs: dict[str, _Run] = {}
         self._wake = asyncio.Event()
@@ -152,7 +183,7 @@ class Engine:
     async def wait_idle(self, project_id: str | None = None, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
         """Return when no operation of the project (of any, for None) is left to run. Raises TimeoutError.
 
-        Operations that failed are done too. Other engines may do the work.
+        Operations that failed are done too, whatever is tried again in the background. Other engines may do the work.
         """
         async with asyncio.timeout(timeout):
             while True:
@@ -290,16 +321,11 @@ class Engine:
         waiting = [step for step in recipe.steps if step.name not in run.operation.steps_done]
         for step in waiting:
             try:
-                await step.run(run.operation)
+                await _run_step(step, run.operation)
             except Skip:
                 return self._ending(run, Event.SKIPPED)
             except Exception as error:  # noqa: BLE001 - any failure of a step is the engine's to deal with
                 return error
-            except asyncio.CancelledError:
-                if _is_cancelled():
-                    raise
-                # Something the step waited for was cancelled, not we.
-                return RuntimeError(f"step {step.name} was cancelled from within")
             run.operation = replace(run.operation, steps_done=(*run.operation.steps_done, step.name))
             if step is not waiting[-1]:
                 # The last step is recorded together with the end.
@@ -312,10 +338,13 @@ class Engine:
 
     async def _record(self, run: _Run, outcome: Ending | Exception) -> Operation | None:
         if isinstance(outcome, Ending):
-            return await self._end(run, outcome)
+            try:
+                return await self._end(run, outcome)
+            except _NotFinished as failed:
+                outcome = failed.error
         failures = run.operation.failures_count + 1
         error = _describe(outcome)
-        verdict = GiveUp() if isinstance(outcome, Permanent) else self._retry_policy(failures, self._clock())
+        verdict = self._judge(run.operation, outcome, failures)
         if isinstance(verdict, Retry):
             log.warning(
                 "operation.retry",
@@ -333,13 +362,26 @@ class Engine:
         run.ending = True
         return await self._end(run, self._ending(run, Event.GIVEN_UP, error=error, failures=failures))
 
+    def _judge(self, operation: Operation, error: Exception, failures: int) -> Retry | GiveUp:
+        if not operation.blocking:
+            return self._background_policy(failures, self._clock())
+        if _is_permanent(error) and operation.kind not in self._persistent:
+            return GiveUp()
+        return self._retry_policy(failures, self._clock())
+
     async def _end(self, run: _Run, ending: Ending) -> Operation | None:
         operation = run.operation
+        if ending.event in FATAL:
+            again = self._background_policy(max(ending.failures, 1), self._clock())
+            ending = replace(ending, follow_up=FollowUp(self._persistent, again.at))
+        on_finish = self._on_finish(operation) if ending.event is Event.FINISHED else None
 
         async def write(conn: Connection) -> tuple[bool, Operation | None]:
             # Of the next operation; that of this one is in the timer already.
             run.sure_until = self._sure_until()
-            return await store.end(conn, self._lease, operation, ending, claim_next=not self._stopping)
+            return await store.end(
+                conn, self._lease, operation, ending, claim_next=not self._stopping, on_finish=on_finish
+            )
 
         held, following = await self._write(write)
         if held:
@@ -348,13 +390,31 @@ class Engine:
             log.warning("operation.lease_lost")
         return following
 
+    def _on_finish(self, operation: Operation) -> FinishFunction | None:
+        recipe = self._recipes[operation.kind]
+        function = recipe.on_finish
+        if function is None:
+            return None
+
+        async def call(operation: Operation, conn: Connection) -> None:
+            try:
+                await function(operation, conn)
+            except Exception as error:
+                if conn.closed:
+                    # The catalog is away: that is for `_write` to sit out, as at any other time.
+                    raise
+                raise _NotFinished(error) from error
+
+        return call
+
     async def _call_on_give_up(self, operation: Operation, error: str) -> None:
         recipe = self._recipes[operation.kind]
         if recipe.on_give_up is None:
             return
         for attempt in range(GIVE_UP_ATTEMPTS):
             try:
-                await recipe.on_give_up(operation, error)
+                async with asyncio.timeout(GIVE_UP_TIMEOUT):
+                    await recipe.on_give_up(operation, error)
             except Exception:
                 # The project must not stay locked for ever by what tidies up after a failure.
                 log.exception("operation.give_up_failed", attempt=attempt + 1)
@@ -421,6 +481,37 @@ def _pause(failures: int) -> float:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _run_step(step: Step, operation: Operation) -> None:
+    late = False
+    try:
+        async with asyncio.timeout(step.timeout) as timer:
+            try:
+                await step.run(operation)
+            finally:
+                late = timer.expired()
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        # Something the step waited for was cancelled, not we.
+        raise RuntimeError(f"step {step.name} was cancelled from within") from None
+    except Exception as error:
+        if not late:
+            raise
+        # What the step raised in its stead tells how it was ended, not why.
+        raise _too_long(step) from error
+    if late:
+        # It went on or ended as if nothing had happened: nobody knows what it left out.
+        raise _too_long(step)
+
+
+def _too_long(step: Step) -> TimeoutError:
+    return TimeoutError(f"the step {step.name} did not end within {step.timeout:g} s")
+
+
+def _is_permanent(error: Exception) -> bool:
+    return isinstance(error, Permanent) or getattr(error, "permanent", False) is True
 
 
 def _describe(error: Exception) -> str:

@@ -34,7 +34,10 @@ class NewOperation:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A row of `operations`. `seq` is the order in which operations run, `steps_done` what never runs again."""
+    """A row of `operations`. `seq` is the order in which operations run, `steps_done` what never runs again.
+
+    One that is not `blocking` is tried again in the background, after it failed for its client (see `engine.Recipe`).
+    """
 
     id: UUID
     seq: int
@@ -45,6 +48,7 @@ class Operation:
     action: str
     status: Status
     visible: bool
+    blocking: bool
     group_id: UUID
     arguments: Mapping[str, Any]
     steps_done: tuple[str, ...]

@@ -102,4 +102,18 @@ def after_failure(failures: int, now: datetime) -> Retry | GiveUp:
     """What to do after the failure number `failures` (from 1 up) of one operation."""
     if failures >= ATTEMPTS:
         return GiveUp()
-    return Retry(at=now + FIRST_PAUSE * 2 ** max(failures - 1, 0))
+    return Retry(at=now + _pause(failures))
+
+
+#: In the background nobody waits: what a full disk or a missing device prevents may take hours to be mended.
+LONGEST_PAUSE = timedelta(seconds=60)
+
+
+def after_background_failure(failures: int, now: datetime) -> Retry:
+    """When to try again in the background, after the failure number `failures` in all: there is no last try."""
+    return Retry(at=now + min(_pause(failures), LONGEST_PAUSE))
+
+
+def _pause(failures: int) -> timedelta:
+    # The exponent is bounded because a timedelta is.
+    return FIRST_PAUSE * (1 << min(max(failures - 1, 0), 16))

@@ -4,17 +4,20 @@ Scheduling (`require_idle`, `enqueue`) happens in the transaction of a request t
 (`for update`): that lock is what makes "is it idle?" and the order of `seq` free of races. A project made in the same
 transaction needs none, for nobody else sees it. Everything an engine writes says who it is, and does nothing once its
 lease is gone. Leases are measured by the catalog's clock, the only one that several hosts share.
+
+Operations in the background (`blocking` is false) are an engine's own: see `FollowUp`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
@@ -24,12 +27,15 @@ from lamplighter.control.operations.model import NewOperation, Operation, parse_
 from lamplighter.control.operations.states import FATAL, Event, Retry, Status, after
 
 Connection = AsyncConnection[Any]
+FinishFunction = Callable[[Operation, Connection], Awaitable[None]]
 
 #: Notified, with the project's id, when operations are scheduled.
 CHANNEL: LiteralString = "lamplighter_operations"
+#: Operations that one statement of `prune` looks at.
+PRUNE_BATCH = 1000
 
 # Two requests may carry the same time, and a clock may be set back. A page ends at a time, so each operation gets one
-# of its own, later than that of all before it.
+# of its own, later than that of all visible ones before it.
 _ENQUEUE: LiteralString = """
     insert into operations as o
         (id, project_id, branch_id, endpoint_id, kind, action, status, visible, group_id, arguments,
@@ -40,12 +46,13 @@ _ENQUEUE: LiteralString = """
            as n (id uuid, branch_id text, endpoint_id text, kind text, action text, status text, visible boolean,
                  arguments jsonb, position int),
            (select greatest(%(now)s, max(created_at) + interval '1 microsecond') as at
-              from operations where project_id = %(project)s) as first
+              from operations where project_id = %(project)s and visible) as first
      order by n.position
     returning o.*"""
 
-_BUSY: LiteralString = "select exists (select from operations where project_id = %s and finished_at is null) as busy"
-_ANY_BUSY: LiteralString = "select exists (select from operations where finished_at is null) as busy"
+_BUSY: LiteralString = """
+    select exists (select from operations where project_id = %s and finished_at is null and blocking) as busy"""
+_ANY_BUSY: LiteralString = "select exists (select from operations where finished_at is null and blocking) as busy"
 
 _GET: LiteralString = "select o.* from operations o where o.project_id = %s and o.id = %s and o.visible"
 
@@ -54,19 +61,26 @@ _PAGE: LiteralString = """
      where o.project_id = %(project)s and o.visible and o.created_at < coalesce(%(before)s, 'infinity'::timestamptz)
      order by o.created_at desc limit %(limit)s"""
 
-# Only the first unfinished operation of a project can be claimed. An engine takes back at once what is its own and not
-# being run: the answer to an earlier claim got lost on the way. `busy` are the projects that it does run.
+# At most one operation of a project can be claimed: the one at work if there is one (its lease may have run out, its
+# engine be gone), else the first that has not ended, else one in the background. An engine takes back at once what is
+# its own and not being run: the answer to an earlier claim got lost on the way. `busy` are the projects that it does
+# run. One reading of the clock for all rows, for two readings might find two operations due.
 _CLAIM: LiteralString = """
     with due as (
         select o.id from operations o
          where o.finished_at is null
            and (%(project)s::text is null or o.project_id = %(project)s)
            and o.project_id <> all (%(busy)s)
-           and (o.retry_at is null or o.retry_at <= clock_timestamp())
-           and (o.lease_until is null or o.lease_until <= clock_timestamp() or o.lease_owner = %(owner)s)
+           and (o.retry_at is null or o.retry_at <= statement_timestamp())
+           and (o.lease_until is null or o.lease_until <= statement_timestamp() or o.lease_owner = %(owner)s)
            and not exists (
-               select from operations earlier
-                where earlier.finished_at is null and earlier.project_id = o.project_id and earlier.seq < o.seq)
+               select from operations other
+                where other.finished_at is null and other.project_id = o.project_id and other.id <> o.id
+                  and (other.lease_owner is not null
+                       or (o.lease_owner is null
+                           and ((other.blocking and not o.blocking)
+                                or (other.blocking = o.blocking and other.seq < o.seq
+                                    and (o.blocking or coalesce(other.retry_at <= statement_timestamp(), true)))))))
          order by o.seq limit %(limit)s
            for update skip locked)
     update operations o
@@ -76,9 +90,15 @@ _CLAIM: LiteralString = """
       from due where o.id = due.id
     returning o.*"""
 
+# What waits in the background for another of its project falls due when that one ends, whatever its own time says.
 _NEXT_DUE: LiteralString = """
-    select extract(epoch from min(coalesce(lease_until, retry_at)) - clock_timestamp())::float8 as seconds
-      from operations where finished_at is null and project_id <> all (%(busy)s)"""
+    select extract(epoch from min(coalesce(o.lease_until, o.retry_at)) - clock_timestamp())::float8 as seconds
+      from operations o
+     where o.finished_at is null and o.project_id <> all (%(busy)s)
+       and (o.blocking or o.lease_owner is not null or not exists (
+               select from operations other
+                where other.finished_at is null and other.project_id = o.project_id and other.id <> o.id
+                  and (other.blocking or other.lease_owner is not null)))"""
 
 _EXTEND: LiteralString = """
     update operations set lease_until = clock_timestamp() + %(lease)s * interval '1 second'
@@ -92,8 +112,8 @@ _RECORD_STEP: LiteralString = """
 
 _POSTPONE: LiteralString = """
     update operations
-       set status = %(status)s, error = %(error)s, failures_count = %(failures)s, retry_at = %(at)s,
-           updated_at = clock_timestamp(), lease_owner = null, lease_until = null
+       set status = %(status)s, steps_done = %(steps)s, error = %(error)s, failures_count = %(failures)s,
+           retry_at = %(at)s, updated_at = clock_timestamp(), lease_owner = null, lease_until = null
      where id = %(id)s and lease_owner = %(owner)s"""
 
 _END: LiteralString = """
@@ -104,15 +124,55 @@ _END: LiteralString = """
      where id = %(id)s and lease_owner = %(owner)s
     returning id"""
 
-_WITHDRAW: LiteralString = """
-    update operations
-       set status = %(status)s, error = %(error)s, finished_at = clock_timestamp(), updated_at = clock_timestamp()
-     where group_id = %(group)s and project_id = %(project)s and seq > %(seq)s and finished_at is null
-       and exists (select from operations failed where failed.id = %(id)s and failed.status in ('failed', 'error'))"""
+# One statement, so that what follows from the failure happens once: when the lease is gone, `failed` is empty.
+_FAIL: LiteralString = """
+    with failed as (
+        update operations
+           set status = %(status)s, steps_done = %(steps)s, error = %(error)s, failures_count = %(failures)s,
+               retry_at = null, finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+               lease_owner = null, lease_until = null
+         where id = %(id)s and lease_owner = %(owner)s
+        returning *),
+    withdrawn as (
+        update operations o
+           set status = %(withdrawn)s, error = %(reason)s, finished_at = clock_timestamp(),
+               updated_at = clock_timestamp()
+          from failed
+         where o.group_id = failed.group_id and o.project_id = failed.project_id and o.seq > failed.seq
+           and o.finished_at is null
+        returning o.*),
+    followed_up as (
+        insert into operations
+            (id, project_id, branch_id, endpoint_id, kind, action, status, visible, blocking, group_id, arguments,
+             error, failures_count, retry_at, created_at, updated_at)
+        select gen_random_uuid(), project_id, branch_id, endpoint_id, kind, action, %(waiting)s, false, false,
+               gen_random_uuid(), arguments, error, failures_count, %(at)s::timestamptz,
+               clock_timestamp(), clock_timestamp()
+          from (select * from failed union all select * from withdrawn) as lost
+         where kind = any (%(kinds)s)
+         order by seq)
+    select id from failed"""
+
+_PRUNE: LiteralString = """
+    with batch as (
+        select id, seq, created_at, finished_at from operations where seq > %(last)s order by seq limit %(batch)s),
+    gone as (
+        delete from operations o using batch
+         where o.id = batch.id and batch.finished_at < %(before)s
+        returning o.id)
+    select (select count(*) from gone) as deleted, max(seq) as last,
+           coalesce(bool_or(created_at < %(before)s), false) as more
+      from batch"""
 
 _RELEASE: LiteralString = """
     update operations set lease_owner = null, lease_until = null
      where finished_at is null and lease_owner = %s"""
+
+
+# A commit that does not wait for the disk. What a crash of the catalog can lose here is the record of a step, which
+# bears to run again anyway, a lease's renewal, or a claim: the operation is then claimed once more, the engine that had
+# it finds out at its next write or heartbeat, and steps run again. How an operation ended never goes through here.
+_RELAX: LiteralString = "set local synchronous_commit = off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +184,30 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What an operation leaves behind when it fails: a copy for each of `kinds`, to be run from `at` on.
+
+    It is for the operation that failed and for those cancelled with it. The copy is invisible, begins with the first
+    step, and runs in the background: only while no other operation of its project is left to run, and the project
+    counts as idle all the same. What is scheduled while it runs waits for it.
+    """
+
+    kinds: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
-    """How an operation ended: the event, the text for clients, and all failures on the way."""
+    """How an operation ended: the event, the text for clients, and all failures on the way.
+
+    `follow_up` counts only when the event is a failure.
+    """
 
     event: Event
     steps_done: tuple[str, ...]
     error: str | None = None
     failures: int = 0
+    follow_up: FollowUp | None = None
 
 
 async def enqueue(
@@ -182,14 +259,15 @@ def _new_row(op: NewOperation, *, position: int, id: UUID, status: Status) -> di
 async def require_idle(conn: Connection, project_id: str) -> None:
     """Raises ProjectBusy while any operation of the project, seen by clients or not, has not ended.
 
-    The caller holds the lock of the project's row, and got it in an earlier statement than this one.
+    What is tried again in the background does not count. The caller holds the lock of the project's row, and got it in
+    an earlier statement than this one.
     """
     if await is_busy(conn, project_id):
         raise ProjectBusy(project_id)
 
 
 async def is_busy(conn: Connection, project_id: str | None = None) -> bool:
-    """Whether an operation of the project, or of any project, has not ended."""
+    """Whether an operation of the project, or of any project, has not ended; those in the background do not count."""
     async with _cursor(conn) as cursor:
         if project_id is None:
             await cursor.execute(_ANY_BUSY)
@@ -234,9 +312,14 @@ async def claim(
     """
     values = _claim_values(lease, project_id=None, limit=limit, busy=list(busy))
     async with _cursor(conn) as claimed, _cursor(conn) as due:
-        async with conn.pipeline():
-            await claimed.execute(_CLAIM, values, prepare=True)
-            await due.execute(_NEXT_DUE, values, prepare=True)
+        try:
+            async with conn.pipeline(), conn.transaction():
+                await conn.execute(_RELAX, prepare=True)
+                await claimed.execute(_CLAIM, values, prepare=True)
+                await due.execute(_NEXT_DUE, values, prepare=True)
+        except UniqueViolation:
+            # Another engine took another operation of one of these projects in the same moment: look again at once.
+            return [], 0.0
         rows = await claimed.fetchall()
         row = await due.fetchone()
     return sorted(map(Operation.from_row, rows), key=lambda op: op.seq), None if row is None else row["seconds"]
@@ -274,6 +357,7 @@ async def postpone(conn: Connection, lease: Lease, op: Operation, *, error: str,
     """Let go of an operation that failed and shall be tried again. Raises LeaseLost."""
     values = {
         "status": after(op.status, Event.POSTPONED),
+        "steps": list(op.steps_done),
         "error": error,
         "failures": op.failures_count + 1,
         "at": retry.at,
@@ -287,12 +371,43 @@ async def postpone(conn: Connection, lease: Lease, op: Operation, *, error: str,
 
 
 async def end(
-    conn: Connection, lease: Lease, op: Operation, ending: Ending, *, claim_next: bool
+    conn: Connection,
+    lease: Lease,
+    op: Operation,
+    ending: Ending,
+    *,
+    claim_next: bool,
+    on_finish: FinishFunction | None = None,
 ) -> tuple[bool, Operation | None]:
-    """Record how `op` ended and take the project's next operation, in one durable commit and one round trip.
+    """Record how `op` ended and take the project's next operation, in one durable commit.
 
-    Answers whether the lease still held (otherwise nothing was recorded), and the next operation if one is due.
+    Answers whether the lease still held (otherwise nothing was recorded), and the next operation if one is due. All of
+    it takes one round trip, unless there is an `on_finish`: that is called in the same transaction if the lease held,
+    and what it raises undoes everything.
     """
+    query, values = _ending_query(lease, op, ending)
+    following = _claim_values(lease, project_id=op.project_id, limit=1, busy=[])
+    async with _cursor(conn) as ended, _cursor(conn) as claimed:
+        if on_finish is None:
+            async with conn.pipeline(), conn.transaction():
+                await ended.execute(query, values, prepare=True)
+                if claim_next:
+                    await claimed.execute(_CLAIM, following, prepare=True)
+            # Only now: to fetch inside the pipeline would cost a round trip before the commit.
+            held = await ended.fetchone() is not None
+        else:
+            async with conn.transaction():
+                await ended.execute(query, values, prepare=True)
+                held = await ended.fetchone() is not None
+                if held:
+                    await on_finish(op, conn)
+                if claim_next:
+                    await claimed.execute(_CLAIM, following, prepare=True)
+        row = await claimed.fetchone() if claim_next else None
+    return held, None if row is None else Operation.from_row(row)
+
+
+def _ending_query(lease: Lease, op: Operation, ending: Ending) -> tuple[LiteralString, dict[str, Any]]:
     values = {
         "status": after(op.status, ending.event),
         "steps": list(ending.steps_done),
@@ -301,34 +416,40 @@ async def end(
         "id": op.id,
         "owner": lease.owner,
     }
-    following = _claim_values(lease, project_id=op.project_id, limit=1, busy=[])
-    async with _cursor(conn) as ended, _cursor(conn) as claimed:
-        async with conn.pipeline(), conn.transaction():
-            await ended.execute(_END, values, prepare=True)
-            if ending.event in FATAL:
-                await conn.execute(_WITHDRAW, _withdraw_values(op))
-            if claim_next:
-                await claimed.execute(_CLAIM, following, prepare=True)
-        # Only now: to fetch inside the pipeline would cost a round trip before the commit.
-        held = await ended.fetchone() is not None
-        row = await claimed.fetchone() if claim_next else None
-    return held, None if row is None else Operation.from_row(row)
-
-
-def _withdraw_values(op: Operation) -> dict[str, Any]:
-    return {
-        "status": after(Status.SCHEDULING, Event.WITHDRAWN),
-        "error": f"cancelled, since the operation {op.id} before it failed",
-        "group": op.group_id,
-        "project": op.project_id,
-        "seq": op.seq,
-        "id": op.id,
+    if ending.event not in FATAL:
+        return _END, values
+    follow_up = ending.follow_up
+    return _FAIL, values | {
+        "withdrawn": after(Status.SCHEDULING, Event.WITHDRAWN),
+        "reason": f"cancelled, since the operation {op.id} before it failed",
+        "waiting": Status.SCHEDULING,
+        "kinds": [] if follow_up is None else list(follow_up.kinds),
+        "at": None if follow_up is None else follow_up.at,
     }
 
 
 async def release(conn: Connection, owner: str) -> int:
     """Give up all leases of `owner`, so that anybody may claim at once; answers how many there were."""
     return (await conn.execute(_RELEASE, (owner,))).rowcount
+
+
+async def prune(conn: Connection, *, before: datetime) -> int:
+    """Delete the operations that ended before `before`, and answer how many there were. `conn` is in autocommit.
+
+    Each batch commits by itself. It goes through them in the order in which they were scheduled and stops at the first
+    batch that is all younger, so the price is that of the old ones; one that took very long may stay for another time.
+    """
+    deleted: int = 0
+    last: int = 0
+    while True:
+        async with _cursor(conn) as cursor:
+            await cursor.execute(_PRUNE, {"before": before, "last": last, "batch": PRUNE_BATCH})
+            row = await cursor.fetchone()
+        assert row is not None
+        deleted += row["deleted"]
+        if not row["more"]:
+            return deleted
+        last = row["last"]
 
 
 def _cursor(conn: Connection) -> AsyncCursor[DictRow]:
@@ -338,8 +459,6 @@ def _cursor(conn: Connection) -> AsyncCursor[DictRow]:
 async def _execute_relaxed(
     conn: Connection, cursor: AsyncCursor[DictRow], query: LiteralString, values: Mapping[str, Any]
 ) -> None:
-    # A commit that does not wait for the disk. What a crash of the catalog can lose here is the record of a step, which
-    # bears to run again anyway, or a lease's renewal. How an operation ended never goes through here.
     async with conn.pipeline(), conn.transaction():
-        await conn.execute("set local synchronous_commit = off", prepare=True)
+        await conn.execute(_RELAX, prepare=True)
         await cursor.execute(query, values, prepare=True)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from lamplighter.compute import process
-from lamplighter.compute.places import places_of
+from lamplighter.compute.places import make_run_dir, places_of
 from lamplighter.compute.ports import ComputeSpec
 from lamplighter.compute.record import load, save
 
@@ -113,7 +113,8 @@ async def test_a_backend_whose_postmaster_and_control_plane_died_is_ended_at_ado
 async def test_a_record_that_cannot_be_read_is_passed_over(house, content):
     spec = ComputeSpec(id="ep-a", major=17, data_dir=house.data("ep-a"))
     home = places_of(house.run_dir, spec.id).home
-    home.mkdir(parents=True)
+    make_run_dir(house.run_dir, house.owner)
+    home.mkdir()
     (home / "record.json").write_text(content)
     supervisor = house.supervisor()
     assert list(await supervisor.adopt()) == []

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from lamplighter.compute import process
-from lamplighter.compute.launcher import MARKER
+from lamplighter.compute.launcher import MARKER, place_of
 
 pytestmark = pytest.mark.root
 
@@ -33,7 +33,7 @@ async def test_it_starts_is_seen_and_stops(house):
     assert (await supervisor.start(replace(spec, enter=(*enter[:2], *enter[2:])))).pid == status.pid
     backup = await supervisor.backup(spec.id)
     assert (backup.visible_data_dir / "PG_VERSION").read_text() == "17\n"
-    assert (real / MARKER).read_text() == spec.id
+    assert (real / MARKER).read_text() == place_of(view)
     await supervisor.stop(spec.id)
     assert process.start_ticks(status.pid) is None
     assert not (real / "postmaster.pid").exists()

@@ -13,7 +13,15 @@ import pytest
 
 from lamplighter.compute import process
 from lamplighter.compute.config import ALLOWED
-from lamplighter.compute.errors import DataDirInUse, NotRunning, PortTaken, RunDirUnfit, SettingsRefused, StartFailed
+from lamplighter.compute.errors import (
+    DataDirInUse,
+    NotRunning,
+    PortTaken,
+    RunDirUnfit,
+    SettingsRefused,
+    StartFailed,
+    StillRunning,
+)
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.user import drop_prefix
 
@@ -24,6 +32,11 @@ async def value(supervisor, compute_id, query, dbname="postgres"):
         return (await (await connection.execute(query)).fetchone())[0]
     finally:
         await connection.close()
+
+
+def wait_dead(pid):
+    """Wait for a child without the event loop, so that no supervisor hears of its end."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.mark.parametrize("major", [14, 15, 16, 17, 18])
@@ -118,6 +131,70 @@ async def test_a_backend_that_outlives_its_postmaster_is_killed(house, until):
     assert not process.on_directory(process.postgres_processes(), spec.data_dir)
     assert (await supervisor.start(spec)).state == "running"
     await connection.close()
+
+
+async def test_settle_returns_when_no_backend_of_a_crashed_postmaster_writes_any_more(house):
+    """A clone that is taken at once after a crash must not be copied under a writer."""
+    supervisor = house.supervisor()
+    spec = house.spec()
+    await supervisor.settle(spec.id)
+    status = await supervisor.start(spec)
+    await supervisor.settle(spec.id)
+    assert supervisor.status(spec.id).state == "running"
+    connection = await supervisor.connect(spec.id)
+    backend = connection.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)
+    os.kill(status.pid, signal.SIGKILL)
+    wait_dead(status.pid)
+    assert process.start_ticks(backend) is not None
+    await supervisor.settle(spec.id)
+    assert process.start_ticks(backend) is None
+    assert not process.on_directory(process.postgres_processes(), spec.data_dir)
+    assert supervisor.status(spec.id).state != "running"
+    await connection.close()
+
+
+async def test_settle_says_that_a_stranger_works_on_the_data_of_a_crashed_compute(house, until):
+    supervisor = house.supervisor()
+    spec = house.spec()
+    status = await supervisor.start(spec)
+    os.kill(status.pid, signal.SIGKILL)
+    await until(lambda: house.crashes)
+    thief = replace(spec, id="ep-thief")
+    await supervisor.start(thief)
+    with pytest.raises(DataDirInUse):
+        await supervisor.settle(spec.id)
+    assert supervisor.status(thief.id).state == "running"
+
+
+async def test_what_is_forgotten_leaves_nothing(house, until):
+    logs_dir = house.place / "logs"
+    supervisor = house.supervisor(log_dir=logs_dir)
+    spec = house.spec()
+    status = await supervisor.start(spec)
+    with pytest.raises(StillRunning):
+        await supervisor.forget(spec.id)
+    os.kill(status.pid, signal.SIGKILL)
+    await until(lambda: house.crashes)
+    (logs_dir / "ep-one.log.1").touch()
+    assert sorted(path.name for path in logs_dir.iterdir()) == ["ep-one.log", "ep-one.log.1"]
+    await supervisor.forget(spec.id)
+    assert list(logs_dir.iterdir()) == []
+    assert list(house.run_dir.iterdir()) == []
+    assert supervisor.status(spec.id).state == "stopped"
+    assert list(supervisor.list()) == []
+    await supervisor.forget(spec.id)
+    assert supervisor._computes == {}
+    await supervisor.close()
+    assert not house.run_dir.exists()
+
+
+async def test_a_start_that_waits_while_its_compute_is_forgotten_is_known(house):
+    supervisor = house.supervisor()
+    spec = house.spec()
+    await supervisor.start(spec)
+    await asyncio.gather(supervisor.stop(spec.id), supervisor.forget(spec.id), supervisor.start(spec))
+    assert supervisor.status(spec.id).state == "running"
 
 
 async def test_a_postmaster_pid_file_that_names_a_living_stranger_does_not_hinder(house):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from lamplighter import faults
 from lamplighter.control import recipes
+from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.branches import store
 from lamplighter.control.features.databases.service import Databases, PendingDatabases
 from lamplighter.control.features.endpoints.steps import EndpointSteps
@@ -16,6 +17,9 @@ from lamplighter.control.operations.engine import Recipe, Step
 from lamplighter.control.operations.model import Operation
 from lamplighter.control.ports import TEMPLATE_DATABASE, SqlChanges
 from lamplighter.control.scope import find_primary
+
+#: The driver that copies every byte takes seconds a gigabyte.
+COPY_SECONDS = 4 * 3600.0
 
 
 class BranchSteps:
@@ -29,10 +33,11 @@ class BranchSteps:
         return {
             recipes.BRANCH_CREATE: Recipe(
                 recipes.BRANCH_CREATE,
-                (Step("copy", self.copy), Step("ready", self.ready)),
+                (Step("copy", self.copy, timeout=COPY_SECONDS),),
                 on_give_up=self._endpoints.leave_idle,
+                on_finish=self.ready,
             ),
-            recipes.BRANCH_DELETE: Recipe(recipes.BRANCH_DELETE, (Step("remove", self.remove),)),
+            recipes.BRANCH_DELETE: Recipe(recipes.BRANCH_DELETE, (Step("remove", self.remove),), persistent=True),
         }
 
     async def copy(self, operation: Operation) -> None:
@@ -47,10 +52,10 @@ class BranchSteps:
             await self._kernel.plane.clone_volume(source, target, compute_id=primary.id if primary else None)
         faults.point("branch.create.after_clone")
 
-    async def ready(self, operation: Operation) -> None:
+    async def ready(self, operation: Operation, conn: Connection) -> None:
+        """The branch can be used from the moment that its creation is recorded as finished."""
         now = self._kernel.now()
-        async with self._kernel.catalog.connection() as conn:
-            await store.set_ready(conn, str(operation.branch_id), copied_at=now, now=now)
+        await store.set_ready(conn, str(operation.branch_id), copied_at=now, now=now)
 
     async def _copy_schema(self, source: str, target: str) -> None:
         """An empty cluster with the source's roles, databases and objects.

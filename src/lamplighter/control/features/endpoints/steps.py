@@ -28,6 +28,8 @@ from lamplighter.control.scope import find_primary
 log = structlog.get_logger(__name__)
 
 MAINTENANCE_CU = 0.25
+#: A start may have WAL to replay, for which the supervisor waits a quarter of an hour.
+START_SECONDS = 1200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,17 @@ class EndpointSteps:
         self._databases = databases
 
     def recipes(self) -> Mapping[str, Recipe]:
-        return {
-            kind: Recipe(kind, (Step("run", run),), on_give_up=give_up)
-            for kind, run, give_up in (
-                (recipes.ENDPOINT_START, self.start, self._give_up),
-                (recipes.ENDPOINT_SUSPEND, self.suspend, self._give_up),
-                (recipes.ENDPOINT_CONFIGURE, self.configure, self._give_up),
-                (recipes.ENDPOINT_DELETE, self.delete, self._give_up),
-                (recipes.BRANCH_APPLY, self.apply, self._withdraw),
-            )
-        }
+        start = Step("run", self.start, timeout=START_SECONDS)
+        configure = Step("run", self.configure, timeout=START_SECONDS)
+        apply = Step("run", self.apply, timeout=START_SECONDS)
+        found = (
+            Recipe(recipes.ENDPOINT_START, (start,), on_give_up=self._give_up, on_finish=self._started),
+            Recipe(recipes.ENDPOINT_SUSPEND, (Step("run", self.suspend),), on_give_up=self._give_up),
+            Recipe(recipes.ENDPOINT_CONFIGURE, (configure,), on_give_up=self._give_up),
+            Recipe(recipes.ENDPOINT_DELETE, (Step("run", self.delete),), persistent=True),
+            Recipe(recipes.BRANCH_APPLY, (apply,), on_give_up=self._withdraw),
+        )
+        return {recipe.kind: recipe for recipe in found}
 
     async def start(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
@@ -77,11 +80,16 @@ class EndpointSteps:
         if endpoint.type == READ_WRITE:
             await self._bring_in_line(endpoint.branch_id, endpoint.id)
         faults.point("endpoint.start.after_apply")
-        async with self._kernel.catalog.connection() as conn:
-            await store.set_active(conn, endpoint.id, now=self._kernel.now())
-        if not plane.is_running(endpoint.id):
-            # It crashed before it was noted as active, so that whoever notes crashes found nothing to change.
-            raise Unavailable(f"the compute {endpoint.id} ended as soon as it had started; its log tells why")
+
+    async def _started(self, operation: Operation, conn: Connection) -> None:
+        """Active from the moment that the start is recorded as finished.
+
+        In this order: the row is held while we look, so whoever notes a crash waits, and sees what we have written.
+        """
+        endpoint_id = str(operation.endpoint_id)
+        await store.set_active(conn, endpoint_id, now=self._kernel.now())
+        if await store.load(conn, endpoint_id) is not None and not self._kernel.plane.is_running(endpoint_id):
+            raise Unavailable(f"the compute {endpoint_id} ended as soon as it had started; its log tells why")
 
     async def suspend(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
@@ -108,6 +116,8 @@ class EndpointSteps:
             await self._stop(one)
             faults.point("endpoint.configure.after_stop")
             await self._start(one)
+            async with self._kernel.catalog.transaction() as conn:
+                await store.set_active(conn, one.id, now=self._kernel.now())
 
     async def delete(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:

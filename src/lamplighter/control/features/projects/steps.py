@@ -24,10 +24,11 @@ class ProjectSteps:
         return {
             recipes.PROJECT_CREATE: Recipe(
                 recipes.PROJECT_CREATE,
-                (Step("volume", self.volume), Step("ready", self._branches.ready)),
+                (Step("volume", self.volume),),
                 on_give_up=self._endpoints.leave_idle,
+                on_finish=self._branches.ready,
             ),
-            recipes.PROJECT_DELETE: Recipe(recipes.PROJECT_DELETE, (Step("remove", self.remove),)),
+            recipes.PROJECT_DELETE: Recipe(recipes.PROJECT_DELETE, (Step("remove", self.remove),), persistent=True),
         }
 
     async def volume(self, operation: Operation) -> None:
