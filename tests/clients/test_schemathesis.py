@@ -41,7 +41,7 @@ positive_data_acceptance.enabled = false
 ensure_resource_availability.enabled = false
 """
 #: Random requests of each operation; boundary values come on top, and as many chains of requests.
-EXAMPLES = 4
+EXAMPLES = 3
 
 
 @pytest.fixture(scope="module")

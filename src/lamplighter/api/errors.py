@@ -13,7 +13,6 @@
 `default` is the text where none is given. Clients match on some of these, so they are Neon's where Neon's are known.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Mapping

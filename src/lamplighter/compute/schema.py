@@ -29,7 +29,7 @@ _FLAGS = ("LOGIN", "INHERIT", "CREATEDB", "CREATEROLE", "BYPASSRLS", "REPLICATIO
 _MEMBERS = """
 SELECT g.rolname, r.rolname, bool_or(m.admin_option), {options} FROM pg_auth_members m
 JOIN pg_authid g ON g.oid = m.roleid JOIN pg_authid r ON r.oid = m.member
-WHERE NOT r.rolsuper AND NOT starts_with(r.rolname, 'pg_') AND NOT g.rolsuper AND r.rolname <> %s
+WHERE NOT r.rolsuper AND NOT starts_with(r.rolname, 'pg_') AND NOT g.rolsuper AND %s NOT IN (g.rolname, r.rolname)
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 _OPTIONS_16 = "bool_or(m.inherit_option), bool_or(m.set_option)"
@@ -46,7 +46,8 @@ WHERE datallowconn AND datname NOT IN ('postgres', 'template0', 'template1') ORD
 """
 _PRIVILEGES = """
 SELECT CASE a.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable
-FROM pg_database d, LATERAL aclexplode(d.datacl) a WHERE d.datname = %s
+FROM pg_database d, LATERAL aclexplode(d.datacl) a
+WHERE d.datname = %s AND a.grantee <> to_regrole(%s)
 """
 #: Settings whose value is a list of names that Postgres has quoted already.
 _LISTS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries"})
@@ -62,15 +63,20 @@ async def copy_schema(
     """
     source, target = (replace(end, connect=bounded(end.connect)) for end in (source, target))
     programs = Programs(build, tuple(drop), seconds)
-    async with session(source.connect, "postgres") as here, session(target.connect, "postgres") as there:
+    async with (
+        session(source.connect, "postgres") as here,
+        session(target.connect, "postgres") as there,
+        copier(source, here, "pg_read_all_data"),
+    ):
         await _copy_roles(here, there, build.major)
         databases = await fetch(here, _DATABASES)
-        async with copier(source, here, "pg_read_all_data"), copier(target, there):
-            await _make_databases(there, (str(name) for name, _owner in databases))
+        async with copier(target, there):
+            await _make_databases(there, (name for name, _owner in databases))
             for name, _owner in databases:
-                await copy_database(str(name), source, target, programs)
+                await _let_in(here, name)
+                await copy_database(name, source, target, programs)
             for name, owner in databases:
-                await _give_database(here, there, str(name), str(owner))
+                await _give_database(here, there, name, owner)
         # What is set for a database or a role would count for the copier too.
         await _copy_settings(here, there)
 
@@ -118,11 +124,19 @@ async def _make_databases(there: Connection, names: Iterable[str]) -> None:
         await run(there, statement, f'Copying the database "{name}"')
 
 
+async def _let_in(here: Connection, name: str) -> None:
+    """Where PUBLIC may not connect. Not elsewhere: a database without any grant is to stay one."""
+    query = "SELECT has_database_privilege(%s::text, %s::text, 'CONNECT')"
+    if not (await fetch(here, query, (COPIER, name)))[0][0]:
+        grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), sql.Identifier(COPIER))
+        await run(here, grant, f'Reading the database "{name}"')
+
+
 async def _give_database(here: Connection, there: Connection, name: str, owner: str) -> None:
     """Owner and privileges, which are no part of what pg_dump writes for the content of a database."""
     database = sql.Identifier(name)
     statements = [sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(owner))]
-    privileges = await fetch(here, _PRIVILEGES, (name,))
+    privileges = await fetch(here, _PRIVILEGES, (name, COPIER))
     if privileges:
         statements.append(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
     for grantee, privilege, grantable in privileges:

@@ -19,30 +19,23 @@ KEY_NAME = "lamp up"
 class FirstThings:
     """Shown once. `api_key` is None on a platform that has been up before."""
 
-    api_key: Secret | None
+    api_key: Secret | None = None
     project_id: str | None = None
     connection_uri: Secret | None = None
 
 
-async def begin(control: Control, *, new_key: bool = False) -> FirstThings:
-    """Make what is missing. `new_key` makes another key for the first user, for who has lost the one that was shown."""
+async def begin(control: Control) -> FirstThings:
+    """Make a user, an organization and a project where there is no user yet. The project is not ready when this returns."""
     kernel = control.kernel
     async with kernel.catalog.transaction() as conn:
         # Two control planes on one catalog would otherwise both find it empty.
         await conn.execute("select pg_advisory_xact_lock(hashtext('lamplighter.first'))")
-        row = await (await conn.execute("select id from users order by created_at limit 1")).fetchone()
-        if row is not None and not new_key:
-            return FirstThings(None)
-        if row is None:
-            name = getpass.getuser()
-            user_id = await control.users.create(conn, email=f"{name}@localhost", name=name)
-            await control.organizations.create(conn, name="Personal", admin=user_id)
-        else:
-            user_id = row["id"]
-        key, token = await control.api_keys.mint(conn, name=KEY_NAME, user_id=user_id, org_id=None, project_id=None)
-    if row is not None:
-        return FirstThings(token)
-    caller = Caller(key_id=key.id, kind="personal", user_id=user_id, org_id=None, project_id=None)
+        if await (await conn.execute("select 1 from users limit 1")).fetchone() is not None:
+            return FirstThings()
+        name = getpass.getuser()
+        user_id = await control.users.create(conn, email=f"{name}@localhost", name=name)
+        await control.organizations.create(conn, name="Personal", admin=user_id)
+    caller = Caller(key_id=0, kind="personal", user_id=user_id, org_id=None, project_id=None)
     wanted = wish(ProjectCreate(name=PROJECT_NAME), default_region=kernel.place.region_id)
     made = await control.projects.create(caller, wanted)
     entry = control.strings.entry(
@@ -52,4 +45,19 @@ async def begin(control: Control, *, new_key: bool = False) -> FirstThings:
         database=made.database.name,
         major=made.project.pg_version,
     )
-    return FirstThings(token, made.project.id, Secret(entry["connection_uri"]))
+    return FirstThings(project_id=made.project.id, connection_uri=Secret(entry["connection_uri"]))
+
+
+async def first_key(control: Control, *, anew: bool) -> Secret | None:
+    """A key for the first user, if nobody has ever had one, or `anew` for who has lost the one that was shown.
+
+    Made last of all: between its making and its showing nothing may be left that can fail or be interrupted.
+    """
+    async with control.kernel.catalog.transaction() as conn:
+        await conn.execute("select pg_advisory_xact_lock(hashtext('lamplighter.first'))")
+        if not anew and await (await conn.execute("select 1 from api_keys limit 1")).fetchone() is not None:
+            return None
+        row = await (await conn.execute("select id from users order by created_at limit 1")).fetchone()
+        assert row is not None
+        _, token = await control.api_keys.mint(conn, name=KEY_NAME, user_id=row["id"], org_id=None, project_id=None)
+        return token

@@ -15,10 +15,10 @@ from psycopg.conninfo import make_conninfo
 
 from lamplighter.compute.binaries import Binaries, default_cache
 from lamplighter.compute.cgroup import Cgroups, find_home, probe
+from lamplighter.compute.config import SUPERUSER
 from lamplighter.compute.errors import ComputeError
 from lamplighter.compute.ports import ComputeSpec
 from lamplighter.compute.supervisor import Supervisor
-from lamplighter.compute.template import SUPERUSER
 from lamplighter.compute.tls import ensure_tls
 from lamplighter.compute.user import current_or_system_user
 from lamplighter.control.catalog.migrate import ensure_database, migrate

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -26,7 +27,7 @@ from lamplighter.control.operations.engine import Engine
 from lamplighter.control.operations.recovery import release_leases
 from lamplighter.control.reconcile import Reconciler
 from lamplighter.control.seal import Sealer
-from lamplighter.platform.first import FirstThings, begin
+from lamplighter.platform.first import FirstThings, begin, first_key
 from lamplighter.platform.identity import SEAL_KEY, check_identity
 from lamplighter.platform.machine import (
     CATALOG,
@@ -103,13 +104,14 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         mended = [*machine.mended, *await _reconcile(control, machine)]
         stack.push_async_callback(machine.stop_computes)
         await stack.enter_async_context(_background(control, engine, machine))
-        first = await begin(control, new_key=new_key)
+        first = await begin(control)
         if first.project_id is not None:
             report("Making the first project")
             await engine.wait_idle(first.project_id, timeout=120)
         base_url = await _serve(stack, settings, control, listener)
         write_running(settings.data_dir, base_url=base_url, run_dir=machine.run_dir)
         stack.callback(clear_running, settings.data_dir)
+        first = replace(first, api_key=await first_key(control, anew=new_key))
         yield Platform(base_url, machine.volumes.driver, first, tuple(mended), control, engine, machine)
         report("Stopping")
 
@@ -121,7 +123,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
         )
     except OSError as error:
-        raise PortBusy(host, port, error.strerror or str(error)) from error
+        # asyncio and socket add words of their own to strerror.
+        raise PortBusy(host, port, os.strerror(error.errno) if error.errno else str(error)) from error
     with listener:
         yield listener
 
