@@ -25,7 +25,7 @@ class FirstThings:
 
 
 async def begin(control: Control) -> FirstThings:
-    """Make a user, an organization and a project where there is no user yet. The project is not ready when this returns."""
+    """Make a user, an organization and a project where there is no user. The project is not ready when this returns."""
     kernel = control.kernel
     async with kernel.catalog.transaction() as conn:
         # Two control planes on one catalog would otherwise both find it empty.
