@@ -162,8 +162,9 @@ async def copier(end: End, connection: Connection, rights: str = "") -> AsyncIte
     """
     what = "Making the role that copies"
     await run(connection, _lock("pg_advisory_lock_shared"), what)
+    # A role that is not ours is not removed either: until here nothing was made, and the lock ends with the session.
+    await _make(connection, rights, what)
     try:
-        await _make(connection, rights, what)
         yield
     except BaseException:
         # What went wrong before is worth more than what goes wrong now.

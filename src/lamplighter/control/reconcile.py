@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import LiteralString
 
 import structlog
 
@@ -21,6 +22,13 @@ from lamplighter.control.schedule import schedule
 log = structlog.get_logger(__name__)
 
 MEASURE_TIMEOUT = 5.0
+#: Which endpoints may have a compute now: those that are active, or of a project that is being worked on.
+WANTED_ENDPOINTS: LiteralString = """
+    select e.id, e.current_state = 'active' or exists (
+               select from operations o
+                where o.project_id = e.project_id and o.finished_at is null and o.blocking) as wanted
+      from endpoints e
+"""
 KEEP_OPERATIONS = timedelta(days=183)
 
 
@@ -43,12 +51,7 @@ class Reconciler:
         that the platform opened on a sleeping branch carry the branch's id; none outlives its operation.
         """
         async with self._kernel.catalog.connection() as conn:
-            rows = await (
-                await conn.execute(
-                    "select e.id, e.current_state = 'active' or exists (select from operations o"
-                    " where o.project_id = e.project_id and o.finished_at is null) as wanted from endpoints e"
-                )
-            ).fetchall()
+            rows = await (await conn.execute(WANTED_ENDPOINTS)).fetchall()
             branches = await (await conn.execute("select id from branches")).fetchall()
         endpoints = {row["id"]: row["wanted"] for row in rows}
         known = {row["id"] for row in branches}

@@ -28,6 +28,7 @@ from lamplighter.compute.places import places_of
 from lamplighter.compute.record import Record, load
 from lamplighter.compute.user import current_or_system_user
 from lamplighter.control.catalog.migrate import load_migrations
+from lamplighter.control.reconcile import WANTED_ENDPOINTS
 from lamplighter.platform.machine import CATALOG, CATALOG_DATABASE, storage_owner
 from lamplighter.platform.plane import TEMPLATE_PREFIX
 from lamplighter.platform.settings import run_dir_of
@@ -440,10 +441,7 @@ def read_failing(conn: Connection) -> tuple[FailingOperation, ...]:
 
 def read_known(conn: Connection) -> Known:
     """What is known to the catalog, what is on its way out included. Raises psycopg.Error."""
-    rows = conn.execute(
-        "select e.id, e.current_state = 'active' or exists (select from operations o"
-        " where o.project_id = e.project_id and o.finished_at is null) as wanted from endpoints e"
-    ).fetchall()
+    rows = conn.execute(WANTED_ENDPOINTS).fetchall()
     branches = conn.execute("select id from branches").fetchall()
     return Known({row["id"]: row["wanted"] for row in rows}, frozenset(row["id"] for row in branches))
 

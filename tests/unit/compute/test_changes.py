@@ -152,8 +152,10 @@ def test_postgres_tells_letter_case_and_so_do_we():
 
 @pytest.mark.parametrize(
     ("sqlstate", "permanent"),
-    [("42704", True), ("3D000", True), ("23505", True), ("55P03", False), ("57014", False), ("53300", False)]
-    + [("40001", False), (None, False), ("XX000", False)],
+    [
+        *(("42704", True), ("3D000", True), ("23505", True), ("55P03", False), ("57014", False), ("53300", False)),
+        *(("40001", False), (None, False), ("XX000", False)),
+    ],
 )
 def test_what_another_attempt_may_mend(sqlstate, permanent):
     assert is_permanent(sqlstate) == permanent

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from lamplighter.compute import sql
 from lamplighter.compute.errors import ChangeFailed, ReservedName
 from lamplighter.compute.ports import Changes, DatabaseSpec, RoleSpec
 
@@ -142,9 +143,55 @@ async def test_an_owner_who_is_not_there_is_said_so_and_nothing_is_half_made(pro
     changes = Changes(
         roles=(RoleSpec("halfway", "p2"),), databases=(DatabaseSpec("app", "nobody"), DatabaseSpec("next", "halfway"))
     )
-    with pytest.raises(ChangeFailed, match='role "nobody" does not exist'):
+    with pytest.raises(ChangeFailed, match='role "nobody" does not exist') as caught:
         await project.supervisor.apply(project.spec.id, changes)
+    assert caught.value.permanent
     assert "halfway" not in [each.name for each in await project.supervisor.list_roles(project.spec.id)]
+
+
+async def test_a_renaming_leaves_alone_what_users_made_by_sql(project):
+    async with await project.user() as connection:
+        await connection.execute("CREATE DATABASE foo")
+    with pytest.raises(ChangeFailed, match="exists already, made by SQL") as caught:
+        await project.supervisor.apply(
+            project.spec.id, Changes(databases=(DatabaseSpec("foo", "app_owner", was="app"),))
+        )
+    assert caught.value.permanent
+    assert [each.name for each in await project.supervisor.list_databases(project.spec.id)] == ["app", "foo"]
+
+
+async def test_what_is_new_is_made_twice_but_never_taken_from_users(project):
+    changes = Changes(roles=(RoleSpec("fresh", "p1", new=True),), databases=(DatabaseSpec("made", "fresh", new=True),))
+    await project.supervisor.apply(project.spec.id, changes)
+    # The second attempt of a role whose password was set anew meanwhile.
+    again = Changes(roles=(RoleSpec("fresh", "p2", new=True),), databases=changes.databases)
+    await project.supervisor.apply(project.spec.id, again)
+    async with await project.user(user="fresh", password="p2", dbname="made") as connection:
+        await connection.execute("CREATE ROLE by_sql LOGIN PASSWORD 'known to its maker'")
+        await connection.execute("CREATE DATABASE by_sql")
+    for taken in (
+        Changes(roles=(RoleSpec("by_sql", "p3", new=True),)),
+        Changes(databases=(DatabaseSpec("by_sql", "app_owner", new=True),)),
+    ):
+        with pytest.raises(ChangeFailed, match="made by SQL") as caught:
+            await project.supervisor.apply(project.spec.id, taken)
+        assert caught.value.permanent
+
+
+async def test_a_lock_of_users_ends_a_change_with_an_error_that_says_so(project):
+    """What waits for users has a limit, and may pass."""
+    async with await project.supervisor.connect(project.spec.id) as connection:
+        bounded = sql.bounded(lambda name: project.supervisor.connect(project.spec.id, name))
+        async with sql.session(bounded, "postgres") as limited:
+            rows = await sql.fetch(
+                limited, "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+            )
+            assert rows == [("2min", "30s")]
+            await sql.fetch(limited, "SELECT set_config('lock_timeout', '50ms', false)")
+            await connection.execute("SELECT pg_advisory_lock(7)")
+            with pytest.raises(ChangeFailed, match="held a lock") as caught:
+                await sql.fetch(limited, "SELECT pg_advisory_lock(7)")
+            assert not caught.value.permanent
 
 
 async def test_two_at_once_converge(project):

@@ -199,7 +199,9 @@ SHARED = {
     "databases": """SELECT datname, pg_get_userbyid(datdba), (SELECT array_agg(a::text ORDER BY a::text)
         FROM unnest(datacl) a) FROM pg_database WHERE datname IN ('app', 'other')""",
     "roles": "SELECT rolname, rolpassword, rolcanlogin, rolcreaterole, rolsuper FROM pg_authid",
-    "members": "SELECT DISTINCT roleid::regrole::text, member::regrole::text, admin_option FROM pg_auth_members",
+    # From 16 on several may have granted the same.
+    "members": """SELECT roleid::regrole::text, member::regrole::text, bool_or(admin_option) FROM pg_auth_members
+        GROUP BY 1, 2""",
     "settings": "SELECT setdatabase = 0, setrole::regrole::text, setconfig::text FROM pg_db_role_setting",
 }
 

@@ -46,6 +46,7 @@ async def test_psql_logs_in_with_channel_binding(project, house):
     "values",
     [
         pytest.param({"user": "cloud_admin"}, id="superuser"),
+        pytest.param({"user": "cloud_copier"}, id="copier"),
         pytest.param({"user": "cloud_admin", "dbname": "postgres", "replication": "true"}, id="superuser-replication"),
         pytest.param({"sslmode": "disable", "channel_binding": "disable"}, id="without-tls"),
         pytest.param({"replication": "true"}, id="physical-replication"),
