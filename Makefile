@@ -23,7 +23,7 @@ up: setup ## Start the platform here, in the foreground (options: make up ARGS="
 	@$(BIN)/lamp up $(ARGS)
 
 test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/unit -k plan")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # Pools for the btrfs and reflink drivers are made in loop files, which needs root and Debian's tools.
 system-tools:

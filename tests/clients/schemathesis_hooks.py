@@ -1,8 +1,9 @@
 """Loaded into schemathesis by `test_schemathesis.py`: real resources for its requests, and no trace of them after it.
 
 Ids cannot be guessed, so every other request is led to something that exists, and every fourth of those that delete or
-change something for good to what is made for it. A request that changed something is followed by a wait for the project's operations, so that the
-next one is not just refused as conflicting. What was asked and answered is written down for the test to judge.
+change something for good to what is made for it. A request that changed something is followed by a wait for the
+project's operations, so that the next one is not just refused as conflicting. What was asked and answered is written
+down for the test to judge.
 """
 
 from __future__ import annotations
