@@ -42,7 +42,7 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 wheel: setup ## Build the wheel into dist/
-	rm -rf dist && $(BIN)/python -m build --installer uv --outdir dist .
+	rm -rf dist && .venv/tools/bin/uv build --quiet --out-dir dist .
 
 benchmarks: setup ## Measure, and write benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)

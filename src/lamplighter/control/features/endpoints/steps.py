@@ -155,12 +155,20 @@ class EndpointSteps:
     async def maintenance_order(self, conn: Connection, branch_id: str) -> ComputeOrder:
         """A compute that nobody but the platform can reach, for work inside a sleeping branch."""
         cursor = await conn.execute(
-            "select p.pg_version from branches b join projects p on p.id = b.project_id where b.id = %s", (branch_id,)
+            "select p.pg_version, p.settings from branches b join projects p on p.id = b.project_id where b.id = %s",
+            (branch_id,),
         )
         row = await cursor.fetchone()
         assert row is not None
         return ComputeOrder(
-            id=branch_id, volume_id=branch_id, major=row["pg_version"], port=None, cu=MAINTENANCE_CU, settings={}
+            id=branch_id,
+            volume_id=branch_id,
+            major=row["pg_version"],
+            port=None,
+            cu=MAINTENANCE_CU,
+            settings={},
+            # With a logical slot in it, a cluster does not start with less than the WAL that the slot needs.
+            logical_replication=bool(row["settings"].get("enable_logical_replication")),
         )
 
     async def stop_all(self, branch_id: str) -> Stopped:
