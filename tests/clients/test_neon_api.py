@@ -14,6 +14,13 @@ import pytest
 from neon_api import NeonAPI, exceptions, schema
 
 from support.lamp import Lamp, sql
+from support.tidy import only_for_now
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 @pytest.fixture

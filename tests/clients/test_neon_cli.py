@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from support.lamp import Lamp, sql, uri_of
+from support.tidy import only_for_now
 
 
 class Cli(Protocol):
@@ -27,6 +29,12 @@ class Psql(Protocol):
     """The fixture `psql`."""
 
     def __call__(self, uri: str, *arguments: str, input: str | None = None) -> str: ...  # noqa: A002
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 @pytest.fixture

@@ -13,9 +13,16 @@ import httpx2
 import pytest
 
 from support.lamp import Lamp
+from support.tidy import only_for_now
 
 NO_BRANCH, NO_ENDPOINT = "br-no-such-branch00", "ep-no-such-endpoint0"
 UNAUTHENTICATED = "supplied credentials do not pass authentication"
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,15 @@ import psycopg
 import pytest
 
 from support.lamp import Lamp, sql, uri_of, wait_for
+from support.tidy import only_for_now
 
 REFUSED = "password authentication failed"
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 def branch_of(made: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ import psycopg
 import pytest
 
 from support.lamp import Lamp, sql, uri_of, wait_for
+from support.tidy import only_for_now
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 @pytest.fixture

@@ -12,9 +12,16 @@ import httpx2
 import pytest
 
 from support.lamp import Lamp, sql, temporary_lamp, uri_of
+from support.tidy import only_for_now
 
 LOCKED = "project already has running conflicting operations, scheduling of new ones is prohibited"
 ENDED = ("finished", "skipped")
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 @pytest.fixture(scope="module")

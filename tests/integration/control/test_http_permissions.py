@@ -11,6 +11,7 @@ import pytest
 
 from lamplighter.api.operations import OPERATIONS, Operation
 from support.lamp import Lamp
+from support.tidy import only_for_now
 
 SERVED = [operation for operation in OPERATIONS.values() if operation.served]
 
@@ -68,6 +69,12 @@ class World:
         headers = {"authorization": f"Bearer {self.keys[kind]}"}
         content = None if operation.method == "GET" else b"not JSON"
         return self.client.request(operation.method, path, headers=headers, content=content)
+
+
+@pytest.fixture(autouse=True)
+def tidy(lamp: Lamp) -> Iterator[None]:
+    with only_for_now(lamp):
+        yield
 
 
 @pytest.fixture(scope="module")
