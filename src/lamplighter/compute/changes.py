@@ -30,7 +30,11 @@ RESERVED_DATABASES = frozenset({"postgres", "template0", "template1"})
 #: The comment on a role that the platform made, by which a second attempt knows the first one's.
 ROLE_MARK = "Made by Lamplighter"
 
-_ATTRIBUTES = sql.SQL("LOGIN INHERIT CREATEDB CREATEROLE BYPASSRLS REPLICATION NOSUPERUSER")
+#: By whether the role may replicate.
+_ATTRIBUTES = {
+    False: sql.SQL("LOGIN INHERIT CREATEDB CREATEROLE BYPASSRLS NOREPLICATION NOSUPERUSER"),
+    True: sql.SQL("LOGIN INHERIT CREATEDB CREATEROLE BYPASSRLS REPLICATION NOSUPERUSER"),
+}
 
 
 def is_reserved_role(name: str) -> bool:
@@ -42,12 +46,13 @@ def is_reserved_role(name: str) -> bool:
 class RoleState:
     """A role that is there. `complete`: it has the attributes of the API's roles and is in `neon_superuser`.
 
-    `marked`: the platform made it.
+    `marked`: the platform made it. `replication`: it has that attribute, which not all of them get.
     """
 
     complete: bool
     verifier: str | None = None
     marked: bool = False
+    replication: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +168,14 @@ def _role(role: RoleSpec, found: RoleState | None, salt: Callable[[], bytes]) ->
     if found is None:
         group = sql.Identifier(NEON_SUPERUSER)
         return [
-            sql.SQL("CREATE ROLE {} {}{} IN ROLE {}").format(name, _ATTRIBUTES, password, group),
+            sql.SQL("CREATE ROLE {} {}{} IN ROLE {}").format(name, _ATTRIBUTES[role.replication], password, group),
             sql.SQL("COMMENT ON ROLE {} IS {}").format(name, sql.Literal(ROLE_MARK)),
         ]
     if role.new and not found.marked:
         raise _taken("role", role.name)
     statements: list[sql.Composed] = []
-    if not found.complete or password != sql.SQL(""):
-        statements.append(sql.SQL("ALTER ROLE {} {}{}").format(name, _ATTRIBUTES, password))
+    if not found.complete or found.replication != role.replication or password != sql.SQL(""):
+        statements.append(sql.SQL("ALTER ROLE {} {}{}").format(name, _ATTRIBUTES[role.replication], password))
     if not found.complete:
         statements.append(sql.SQL("GRANT {} TO {}").format(sql.Identifier(NEON_SUPERUSER), name))
     return statements
@@ -258,6 +263,9 @@ def parse_state(value: Mapping[str, Any]) -> State:
     """The state from what `sql.STATE` selects."""
     return State(
         major=int(value["version"]) // 10000,
-        roles={each["name"]: RoleState(each["complete"], each["verifier"], each["marked"]) for each in value["roles"]},
+        roles={
+            each["name"]: RoleState(each["complete"], each["verifier"], each["marked"], each["replication"])
+            for each in value["roles"]
+        },
         databases={each["name"]: DatabaseState(each["owner"], each["template"]) for each in value["databases"]},
     )

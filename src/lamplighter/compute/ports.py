@@ -88,11 +88,14 @@ class RoleSpec:
     """A role that the API made. `password` None leaves the one it has. Never logged; repr hides the password.
 
     `new`: it is to be made, so one of that name that the platform did not make is no one's to take over.
+    `replication`: it may open replication connections. Those that name a database look like any other to `pg_hba.conf`,
+    and allow a physical base backup of the whole cluster, so it is for projects that asked for logical replication.
     """
 
     name: str
     password: str | None = field(repr=False)
     new: bool = False
+    replication: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,9 @@ SELECT json_build_object(
   'roles', (SELECT coalesce(json_agg(json_build_object(
       'name', r.rolname, 'verifier', r.rolpassword,
       'marked', coalesce(shobj_description(r.oid, 'pg_authid') = '{mark}', false),
+      'replication', r.rolreplication,
       'complete', r.rolcanlogin AND r.rolinherit AND r.rolcreatedb AND r.rolcreaterole AND r.rolbypassrls
-        AND r.rolreplication AND EXISTS (SELECT FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid
+        AND EXISTS (SELECT FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid
           WHERE m.member = r.oid AND g.rolname = 'neon_superuser'))), '[]') FROM pg_authid r),
   'databases', (SELECT coalesce(json_agg(json_build_object(
       'name', d.datname, 'owner', pg_get_userbyid(d.datdba), 'template', d.datistemplate)), '[]')

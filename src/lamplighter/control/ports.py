@@ -40,11 +40,15 @@ class ComputeOrder:
 
 @dataclass(frozen=True, slots=True)
 class RoleChange:
-    """A role to make (`new`), or whose password to set; `password` None makes one that cannot log in by password."""
+    """A role to make (`new`), or whose password to set; `password` None makes one that cannot log in by password.
+
+    `replication`: it may open replication connections.
+    """
 
     name: str
     password: str | None = field(repr=False)
     new: bool = False
+    replication: bool = False
 
 
 @dataclass(frozen=True, slots=True)

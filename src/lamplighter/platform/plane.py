@@ -151,7 +151,10 @@ class LocalPlane:
         await self._supervisor.apply(
             compute_id,
             Changes(
-                roles=tuple(RoleSpec(role.name, role.password, new=role.new) for role in changes.roles),
+                roles=tuple(
+                    RoleSpec(role.name, role.password, new=role.new, replication=role.replication)
+                    for role in changes.roles
+                ),
                 databases=tuple(DatabaseSpec(one.name, one.owner, one.was, new=one.new) for one in changes.databases),
                 drop_databases=tuple(changes.drop_databases),
                 drop_roles=tuple(changes.drop_roles),

@@ -172,8 +172,10 @@ def test_the_state_is_parsed():
     state = parse_state(
         {
             "version": "170011",
-            "roles": [{"name": "a", "complete": True, "verifier": None, "marked": True}],
+            "roles": [{"name": "a", "complete": True, "verifier": None, "marked": True, "replication": True}],
             "databases": [{"name": "app", "owner": "a", "template": False}],
         }
     )
-    assert state == State(17, {"a": RoleState(complete=True, marked=True)}, {"app": DatabaseState("a")})
+    assert state == State(
+        17, {"a": RoleState(complete=True, marked=True, replication=True)}, {"app": DatabaseState("a")}
+    )

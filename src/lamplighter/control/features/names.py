@@ -6,7 +6,17 @@ from lamplighter.api.errors import BadRequest
 
 MAX_BYTES = 63
 RESERVED_ROLES = frozenset(
-    {"public", "none", "current_user", "session_user", "cloud_admin", "neon_superuser", "postgres"}
+    {
+        "cloud_admin",
+        "cloud_copier",
+        "current_role",
+        "current_user",
+        "neon_superuser",
+        "none",
+        "postgres",
+        "public",
+        "session_user",
+    }
 )
 RESERVED_DATABASES = frozenset({"postgres", "template0", "template1"})
 

@@ -23,7 +23,7 @@ async def test_a_role_gets_what_neons_get(project):
         project,
         "SELECT rolcanlogin, rolinherit, rolcreatedb, rolcreaterole, rolbypassrls, rolreplication, rolsuper,"
         " pg_has_role(rolname, 'neon_superuser', 'member') FROM pg_roles WHERE rolname = 'app_owner'",
-    ) == [(True, True, True, True, True, True, False, True)]
+    ) == [(True, True, True, True, True, False, False, True)]
     assert await rows(project, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'app'") == [
         ("app_owner",)
     ]
@@ -31,6 +31,21 @@ async def test_a_role_gets_what_neons_get(project):
     (database,) = await project.supervisor.list_databases(project.spec.id)
     assert (database.name, database.owner) == ("app", "app_owner")
     assert database.size_bytes > 1_000_000
+
+
+async def test_replication_is_given_where_it_was_asked_for_and_taken_again(project):
+    """A replication connection that names a database could otherwise copy the whole cluster."""
+
+    async def attribute() -> list[tuple[bool]]:
+        return await rows(project, "SELECT rolreplication FROM pg_roles WHERE rolname = 'app_owner'")
+
+    for wanted in (True, False):
+        await project.supervisor.apply(
+            project.spec.id, Changes(roles=(RoleSpec("app_owner", None, replication=wanted),))
+        )
+        assert await attribute() == [(wanted,)]
+    with pytest.raises(psycopg.OperationalError, match="permission denied to start WAL sender"):
+        await project.user(replication="database")
 
 
 async def test_applied_twice_is_the_same_as_once(project):

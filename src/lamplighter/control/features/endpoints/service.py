@@ -59,6 +59,10 @@ class Endpoints:
         """For other features, which have looked whose branch it is."""
         return await store.of_branch(conn, branch_id)
 
+    async def in_project(self, conn: Connection, project_id: str) -> list[Endpoint]:
+        """For other features, which have looked whose project it is."""
+        return await store.of_project(conn, project_id)
+
     async def get(self, caller: Caller, project_id: str, endpoint_id: str) -> Endpoint:
         """Raises NotFound."""
         async with self._kernel.catalog.connection() as conn:

@@ -138,8 +138,8 @@ def routes(kernel: Kernel, projects: Projects, strings: ConnectionStrings) -> Ro
         return Reply(show_new(await projects.create(call.caller, wanted)), 201)
 
     async def update(call: Call) -> Reply:
-        project = await projects.update(call.caller, call.path["project_id"], call.body.project)
-        return Reply({"project": show_project(project, place), "operations": []})
+        project, operations = await projects.update(call.caller, call.path["project_id"], call.body.project)
+        return Reply({"project": show_project(project, place), "operations": operations})
 
     async def delete(call: Call) -> Reply:
         return Reply({"project": show_project(await projects.delete(call.caller, call.path["project_id"]), place)})

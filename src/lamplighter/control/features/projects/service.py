@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,8 +115,8 @@ class Projects:
         self._kernel.wake()
         return NewProject(project, branch, role, password, database, operations)
 
-    async def update(self, caller: Caller, project_id: str, body: Any) -> Project:
-        """Raises NotFound, BadRequest, NotServed."""
+    async def update(self, caller: Caller, project_id: str, body: Any) -> tuple[Project, Sequence[WireOperation]]:
+        """Raises NotFound, BadRequest, NotServed; Locked when computes must be restarted for it."""
         async with self._kernel.catalog.transaction() as conn:
             await find_project(conn, caller, project_id, lock=True)
             project = await self._require(conn, project_id)
@@ -136,7 +136,23 @@ class Projects:
                 history_retention_seconds=project.history_retention_seconds if history is None else history,
                 now=self._kernel.now(),
             )
-            return await self._require(conn, project_id)
+            operations = await self._enable_replication(conn, project, settings)
+            project = await self._require(conn, project_id)
+        self._kernel.wake()
+        return project, operations
+
+    async def _enable_replication(
+        self, conn: Connection, project: Project, settings: Mapping[str, Any]
+    ) -> Sequence[WireOperation]:
+        """Computes that run are restarted for it, with a WAL level and roles that allow it."""
+        if bool(settings.get("enable_logical_replication")) == project.settings.get("enable_logical_replication"):
+            return []
+        await require_idle(conn, project.id)
+        await self._roles.apply_again(conn, project.id)
+        active = [one for one in await self._endpoints.in_project(conn, project.id) if one.current_state == "active"]
+        return await schedule(
+            self._kernel, conn, project.id, [recipes.configure(one.branch_id, one.id) for one in active]
+        )
 
     async def delete(self, caller: Caller, project_id: str) -> Project:
         """Raises NotFound, Unprocessable while a branch is protected, Locked."""

@@ -177,18 +177,35 @@ class Roles:
                 "select " + _COLUMNS + " from roles where branch_id = %s and not applied and deleted_at is null",
                 (branch_id,),
             )
-            wanted = [
-                RoleChange(
-                    role.name,
-                    self._open(role).reveal() if role.password_sealed is not None else None,
-                    new=not role.made,
-                )
-                for role in await cursor.fetchall()
-            ]
+            pending = await cursor.fetchall()
+        replication = await self._may_replicate(conn, branch_id)
+        wanted = [
+            RoleChange(
+                role.name,
+                self._open(role).reveal() if role.password_sealed is not None else None,
+                new=not role.made,
+                replication=replication,
+            )
+            for role in pending
+        ]
         rows = await conn.execute(
             "select name from roles where branch_id = %s and deleted_at is not null", (branch_id,)
         )
         return PendingRoles(wanted, [row["name"] for row in await rows.fetchall()])
+
+    async def _may_replicate(self, conn: Connection, branch_id: str) -> bool:
+        cursor = await conn.execute(
+            "select p.settings from branches b join projects p on p.id = b.project_id where b.id = %s", (branch_id,)
+        )
+        row = await cursor.fetchone()
+        return row is not None and bool(row["settings"].get("enable_logical_replication"))
+
+    async def apply_again(self, conn: Connection, project_id: str) -> None:
+        """What roles of the project may do has changed: brought about when their branch's Postgres next starts."""
+        await conn.execute(
+            "update roles set applied = false from branches b where b.id = roles.branch_id and b.project_id = %s",
+            (project_id,),
+        )
 
     async def settle(self, conn: Connection, branch_id: str, done: PendingRoles, *, keep_passwords: bool) -> None:
         """`done` has been applied. Where passwords are not stored, the sealed copy has served its purpose and goes."""
