@@ -96,8 +96,8 @@ PROJECT = Project(
     created_at=AT,
     updated_at=AT,
 )
-ROLE = Role(BRANCH.id, "app", b"sealed", "password", False, AT, AT)
-DATABASE = Database(7, BRANCH.id, "neondb", None, "app", AT, AT)
+ROLE = Role(BRANCH.id, "app", b"sealed", "password", False, True, True, AT, AT)
+DATABASE = Database(7, BRANCH.id, "neondb", None, "app", True, AT, AT)
 
 VIEWS = [
     pytest.param(branches.Branch, show_branch(BRANCH), id="branch"),
