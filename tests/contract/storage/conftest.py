@@ -65,8 +65,9 @@ def driver(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def ground(driver: str, session_place: Path) -> Iterator[Path]:
     """A directory on a file system where the driver works."""
-    place = session_place / driver
-    place.mkdir(mode=0o711)
+    # A driver's ground is taken down when another's turn comes, and made again when its own comes again.
+    place = Path(tempfile.mkdtemp(prefix=driver, dir=session_place))
+    place.chmod(0o711)
     if driver == "copy" and ROOT:
         # Copies need no special file system, and hundreds of them wait long for a disk that others use too.
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3G,mode=711", "tmpfs", str(place)], check=True)

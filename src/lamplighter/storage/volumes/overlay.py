@@ -123,6 +123,8 @@ class OverlayVolumes(BaseVolumes):
     async def _clone_asleep(self, source_id: str, new: Path) -> None:
         async with self._lock(source_id):
             stack = await self._run(lambda stop: self._share(source_id, new, self._job(stop)))
+        # The freeze has left there what overlay worked with.
+        self._empty_trash()
         if plan.run_to_merge(stack.lowers, limit=plan.SOFT_LAYERS) not in (None, *self._merged):
             self._later(self._run(lambda stop: self._merge_run(stack, self._job(stop))), name="lamp-merge")
 
