@@ -120,7 +120,7 @@ def test_sigterm_in_the_midst_of_a_branch(alive: Lamp, home: Home) -> None:
 
 
 def test_leftovers_are_removed(alive: Lamp, home: Home) -> None:
-    """Postmasters that nobody asked for are stopped and what was half-made goes; a branch's data is never thrown away."""
+    """Postmasters that nobody asked for are stopped, what was half-made goes; a branch's data is never thrown away."""
     forgotten = alive.branch(home.id, "forgotten")["branch"]["id"]
     alive.kill()
     with world.catalog(alive) as conn:
