@@ -34,6 +34,8 @@ _LOCK_WAIT_MS = 30_000
 _MARK = "Made by the platform for the copy of a schema"
 #: Any number: who works with the role holds it shared, who drops the role holds it alone.
 _LOCK = 4_017_236_991_205
+#: Held while the role is made.
+_MAKING = _LOCK + 1
 
 #: Entries of an archive by what their line in its list begins with, after the ids.
 _SCHEMAS = ("SCHEMA ",)
@@ -163,7 +165,12 @@ async def copier(end: End, connection: Connection, rights: str = "") -> AsyncIte
     what = "Making the role that copies"
     await run(connection, _lock("pg_advisory_lock_shared"), what)
     # A role that is not ours is not removed either: until here nothing was made, and the lock ends with the session.
-    await _make(connection, rights, what)
+    # One maker at a time: two at once would both find no role, and one of them fail.
+    await run(connection, _lock("pg_advisory_lock", _MAKING), what)
+    try:
+        await _make(connection, rights, what)
+    finally:
+        await run(connection, _lock("pg_advisory_unlock", _MAKING), what)
     try:
         yield
     except BaseException:
@@ -205,8 +212,8 @@ async def _remove(end: End, connection: Connection) -> None:
         await run(connection, _lock("pg_advisory_unlock"), what)
 
 
-def _lock(function: str) -> sql.Composed:
-    return sql.SQL(f"SELECT pg_catalog.{function}(") + sql.Literal(_LOCK) + sql.SQL(")")
+def _lock(function: str, number: int = _LOCK) -> sql.Composed:
+    return sql.SQL(f"SELECT pg_catalog.{function}(") + sql.Literal(number) + sql.SQL(")")
 
 
 async def copy_database(name: str, source: End, target: End, programs: Programs) -> None:
