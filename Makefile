@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup up test check format wheel benchmarks constraints clean system-tools
+.PHONY: help setup up test check format generate wheel benchmarks constraints clean system-tools
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,11 +31,17 @@ system-tools:
 	  echo "Installing btrfs-progs and xfsprogs for the tests of the storage drivers"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq btrfs-progs xfsprogs >/dev/null; fi
 
-check: setup ## Lint, types, import rules
+check: setup ## Lint, types, import rules, and whether what is generated is up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/generate_client.py --check
+	$(BIN)/python tools/async_to_sync.py --check
+
+generate: setup ## Write what is generated: the client's methods, and the client without async
+	$(BIN)/python tools/generate_client.py
+	$(BIN)/python tools/async_to_sync.py
 
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -6,9 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from benchmarks import branching, many, starting
+from benchmarks import branching, many, starting, tools
 from benchmarks.harness import SIZES, Report, platform_on
 
+PARTS = "abcdefgh"
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     drivers = ["btrfs", "reflink", "overlay", "copy"] if os.geteuid() == 0 else ["overlay", "copy"]
     parser.add_argument("--drivers", nargs="+", default=drivers)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--only", nargs="+", default=["a", "b", "c", "d"], choices=["a", "b", "c", "d"])
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--branches", type=int, default=200)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -25,6 +26,9 @@ def main() -> None:
     report = Report(chosen.results)
     if {"b", "c"} & set(chosen.only):
         starting.by_hand(report, rounds=chosen.rounds)
+    of_tools(report, chosen.only, rounds=chosen.rounds)
+    if not {"a", "b", "c", "d"} & set(chosen.only):
+        return
     for number, driver in enumerate(chosen.drivers):
         with platform_on(driver) as lamp:
             if "c" in chosen.only:
@@ -37,6 +41,18 @@ def main() -> None:
                 )
             if "d" in chosen.only and driver != "copy":
                 many.run(lamp, report, driver=driver, branches=chosen.branches)
+
+
+def of_tools(report: Report, only: list[str], *, rounds: int) -> None:
+    if "g" in only:
+        tools.starting(report, rounds=rounds)
+    if "f" in only:
+        tools.call_cost(report)
+    if "e" in only:
+        tools.pacing(report)
+    if "h" in only:
+        with platform_on("overlay") as lamp:
+            tools.long_list(lamp, report, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +18,24 @@ settings.register_profile("untimed", deadline=None, database=None, suppress_heal
 settings.load_profile("untimed")
 
 
+#: What would make a test talk to the server of whoever runs the tests.
+_THEIRS = ("NEON_API_KEY", "NEON_API_HOST", "NEON_PROJECT_ID", "LAMP_CONTEXT", "LAMP_DATA_DIR", "LAMP_CATALOG_URL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests neither see nor change the settings of whoever runs them, nor what their shell does with signals."""
+    for name in _THEIRS:
+        os.environ.pop(name, None)
+    home = tempfile.TemporaryDirectory(prefix="lamp-config-")
+    config.add_cleanup(home.cleanup)
+    os.environ["XDG_CONFIG_HOME"] = home.name
+    # Under nohup, or in the background of a script, these are ignored, and so they would be in what tests start.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs root when we are not: said in pytest's own summary as deselected, never as passed."""
     if os.geteuid() == 0:
@@ -23,6 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if item.get_closest_marker("root") is None]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What async tests run on; those of the SDK, which runs on trio too, say so themselves."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

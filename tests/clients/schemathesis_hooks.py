@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
 import requests
 import schemathesis
+
+from support.waiting import wait_for
 
 URL, KEY, RECORD = os.environ["LAMP_URL"], os.environ["LAMP_KEY"], Path(os.environ["LAMP_RECORD"])
 #: The key that all of this is done with: revoked, every further answer would be a 401.
@@ -58,12 +59,12 @@ made: dict[str, deque[str]] = {kind: deque() for kind, _ in COLLECTIONS.values()
 
 def send(method: str, path: str, body: Any = None) -> requests.Response:
     """What the platform answers once no other operation is in the way."""
-    deadline = time.monotonic() + 30
-    while True:
-        reply = session.request(method, URL + path, json=body, timeout=60)
-        if reply.status_code != 423 or time.monotonic() > deadline:
-            return reply
-        time.sleep(0.02)
+    return wait_for(lambda: _unlocked(session.request(method, URL + path, json=body, timeout=60)), what="its turn")[0]
+
+
+def _unlocked(reply: requests.Response) -> tuple[requests.Response] | None:
+    # In a tuple: a reply that is a refusal counts as false.
+    return None if reply.status_code == 423 else (reply,)
 
 
 def call(method: str, path: str, body: Any = None) -> Any:
@@ -75,12 +76,11 @@ def call(method: str, path: str, body: Any = None) -> Any:
 
 
 def settle(project: str) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def ended() -> bool:
         found = send("GET", f"/projects/{project}/operations")
-        if not found.ok or all(one["status"] in ENDED for one in found.json()["operations"]):
-            return
-        time.sleep(0.02)
+        return not found.ok or all(one["status"] in ENDED for one in found.json()["operations"])
+
+    wait_for(ended, what=f"the operations of {project}")
 
 
 # What there is to find

@@ -66,6 +66,7 @@ def run_schemathesis(lamp: Lamp, directory: Path, phases: str) -> tuple[subproce
         "LAMP_KEY_ID": str(lamp.call("GET", "/api_keys")[-1]["id"]),
         "LAMP_RECORD": str(record),
         "NO_COLOR": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     program = str(Path(sys.executable).with_name("st"))
     chosen = ["--phases", phases, "--include-by", "/x-lamplighter-served == true"]

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pytest
 from lamplighter.compute.binaries import Binaries, Build, default_cache
 from lamplighter.compute.template import make_template
 from lamplighter.compute.user import SystemUser, current_or_system_user, drop_prefix
+from support.waiting import wait_for
 
 Run = Callable[..., AbstractContextManager["Server"]]
 
@@ -116,16 +116,15 @@ def _copy(seed: Path, data_dir: Path, owner: SystemUser) -> Path:
 
 
 def _wait_until_answers(process: subprocess.Popen[bytes], server: Server, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+    def answers() -> bool:
         try:
             server.connect().close()
         except psycopg.OperationalError:
             assert process.poll() is None, server.log.read_text()
-            assert time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.02)
-        else:
-            return
+            return False
+        return True
+
+    wait_for(answers, seconds=seconds, what="an answer of the server")
 
 
 @pytest.fixture(scope="session")

@@ -10,30 +10,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import psycopg
 
-R = TypeVar("R")
+from support.waiting import wait_for
 
 READY_SECONDS = 120.0
-
-
-def wait_for(condition: Callable[[], R], *, seconds: float = 30.0, what: str = "the condition") -> R:
-    """What `condition` gives once that is true, looked at every 20 ms. Raises TimeoutError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come true within {seconds:g} s; last: {value!r}")
-        pause.wait(0.02)
 
 
 #: One for all: making a client reads the host's certificates, which costs more than most requests. Idle connections go
@@ -61,6 +47,11 @@ class Lamp:
     def url(self) -> str:
         return str(self.shown["base_url"])
 
+    @property
+    def config_home(self) -> Path:
+        """XDG_CONFIG_HOME of the one who runs it: where it writes how tools reach it."""
+        return self.data_dir.with_name(self.data_dir.name + "-config")
+
     def command(self) -> list[str]:
         chosen = ["--storage-driver", self.driver] if self.driver else []
         ports = ["--endpoint-ports", str(self.ports[0]), str(self.ports[1])]
@@ -76,7 +67,7 @@ class Lamp:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 text=True,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, "XDG_CONFIG_HOME": str(self.config_home), **(env or {})},
                 start_new_session=True,
             )
         if wait:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 
 class ApiError(Exception):
@@ -208,22 +208,3 @@ BY_STATUS: Mapping[int, type[ApiError]] = MappingProxyType(
         )
     }
 )
-
-
-def from_answer(status: int, body: Any, *, retry_after: float | None = None) -> ApiError:
-    """The error that an answer stands for. `body` is what came: Neon's object, or anything else a proxy may send."""
-    fields = body if isinstance(body, Mapping) else {}
-    kind = BY_STATUS.get(status, ApiError)
-    error = kind(
-        _text(fields.get("message")),
-        code=_text(fields.get("code")) or "",
-        request_id=_text(fields.get("request_id")),
-        status=status,
-    )
-    if isinstance(error, _Later):
-        error.retry_after = retry_after
-    return error
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -24,5 +24,5 @@ def data_dir_option(function: F) -> F:
 def output_option(function: F) -> F:
     """`--output text|json`."""
     return click.option(
-        "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
+        "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
     )(function)

@@ -20,6 +20,7 @@ import uvloop
 from lamplighter.cli.errors import Failure
 from lamplighter.cli.progress import Progress
 from lamplighter.cli.streams import forgive
+from lamplighter.client.contexts import Remembered, remember_platform
 from lamplighter.platform.server import Platform, running_platform
 from lamplighter.platform.settings import Settings
 
@@ -144,7 +145,24 @@ def configure_logs(level: str) -> None:
     )
 
 
-def ready_json(platform: Platform, settings: Settings) -> str:
+def _remember(platform: Platform, settings: Settings) -> Remembered | None:
+    """Write the context that `lamp` and the SDK find this platform by.
+
+    Whatever fails here is only told: the key has been made, and what follows shows it.
+    """
+    try:
+        return remember_platform(
+            base_url=platform.base_url,
+            data_dir=settings.data_dir,
+            api_key=platform.first.api_key,
+            project_id=platform.first.project_id,
+        )
+    except Exception as error:  # noqa: BLE001 - the same
+        click.echo(f"Warning: this platform is no context of `lamp` and the SDK: {error}", err=True)
+        return None
+
+
+def ready_json(platform: Platform, settings: Settings, context: Remembered | None) -> str:
     """What a program needs to go on: one line of JSON. What there is nothing to say of is null."""
     first = platform.first
     return json.dumps(
@@ -153,6 +171,7 @@ def ready_json(platform: Platform, settings: Settings) -> str:
             "api_key": first.api_key.reveal() if first.api_key else None,
             "project_id": first.project_id,
             "connection_uri": first.connection_uri.reveal() if first.connection_uri else None,
+            "context": context.name if context else None,
             "data_dir": str(settings.data_dir),
             "storage_driver": platform.driver,
             "mended": list(platform.mended),
@@ -160,7 +179,7 @@ def ready_json(platform: Platform, settings: Settings) -> str:
     )
 
 
-def ready_text(platform: Platform, settings: Settings) -> str:
+def ready_text(platform: Platform, settings: Settings, context: Remembered | None) -> str:
     """What a user needs to go on. Secrets appear here once, on standard output, and nowhere else."""
     first = platform.first
     lines = [f"API          {platform.base_url}"]
@@ -171,6 +190,9 @@ def ready_text(platform: Platform, settings: Settings) -> str:
     if first.project_id is not None and first.connection_uri is not None:
         lines.append(f"Project      {first.project_id}")
         lines.append(f"Connection   {first.connection_uri.reveal()}")
+    if context is not None:
+        how = "`lamp` and the SDK use it" if context.used else f"`lamp use {context.name}` chooses it"
+        lines.append(f"Context      {context.name} ({how})")
     lines.append(f"Data         {settings.data_dir} (branches by {platform.driver})")
     lines += [f"Mended       {sentence}" for sentence in platform.mended]
     lines.append("Ready. Ctrl-C stops the platform.")
@@ -181,7 +203,8 @@ async def _serve(settings: Settings, progress: Progress, *, new_key: bool, as_js
     conductor = Conductor(progress)
     async with running_platform(settings, report=progress, new_key=new_key) as platform:
         progress.settle()
-        click.echo((ready_json if as_json else ready_text)(platform, settings))
+        context = _remember(platform, settings)
+        click.echo((ready_json if as_json else ready_text)(platform, settings, context))
         await conductor.serve(platform)
 
 

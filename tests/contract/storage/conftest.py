@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from lamplighter.compute.providers.build import Build
 from lamplighter.compute.template import make_template
 from lamplighter.compute.user import current_or_system_user, drop_prefix
 from lamplighter.storage import BackupEnd, Owner, Volume, Volumes, init_pool, open_volumes, unmount_pool
+from support.waiting import eventually
 
 ROOT = os.geteuid() == 0
 POOLS = {"btrfs": "btrfs", "reflink": "xfs"}
@@ -271,16 +271,15 @@ def _start(shell: Shell, volume: Volume, build: Build, room: Path, hba: Path) ->
 
 
 async def _answering(server: Server) -> None:
-    deadline = time.monotonic() + SECONDS
-    while True:
+    async def answers() -> bool:
         try:
             await (await server.connect()).close()
         except psycopg.OperationalError:
-            if server.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(server.log.read_text())
-            await asyncio.sleep(0.02)
-        else:
-            return
+            assert server.process.poll() is None, server.log.read_text()
+            return False
+        return True
+
+    await eventually(answers, seconds=SECONDS, what=f"an answer of {server.volume}")
 
 
 class PostgresBackup:
@@ -328,16 +327,3 @@ class PostgresBackup:
 @pytest.fixture
 def backup_of() -> Callable[..., PostgresBackup]:
     return PostgresBackup
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait until it is so, at most SECONDS."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        await asyncio.sleep(0.01)
-
-
-@pytest.fixture(name="eventually")
-def eventually_fixture() -> Callable[[Callable[[], bool], str], Awaitable[None]]:
-    return eventually

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from lamplighter.storage.errors import VolumeBusy, WalMissing
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -157,9 +158,8 @@ async def test_branches_of_a_parent_under_load_are_consistent(volumes, main, ser
             marks = []
             for number in range(3):
                 wanted = count[0] + 50
-                while count[0] < wanted:
-                    assert not any(writer.done() for writer in writers)
-                    await asyncio.sleep(0.005)
+                await eventually(lambda wanted=wanted: count[0] >= wanted or any(writer.done() for writer in writers))
+                assert not any(writer.done() for writer in writers)
                 marks.append(count[0])
                 await volumes.clone(main, f"b{number}", backup=backup_of(server))
         finally:

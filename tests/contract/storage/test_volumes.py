@@ -17,6 +17,7 @@ from lamplighter.storage.errors import (
     StorageFull,
     VolumeNotFound,
 )
+from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -162,20 +163,18 @@ async def test_a_seed_must_be_a_data_directory(volumes, tmp_path):
     assert await volumes.list() == []
 
 
-async def test_a_deleted_source_takes_nothing_from_its_clones_and_all_space_comes_back(
-    volumes, shell, tiny_seed, root, eventually
-):
+async def test_a_deleted_source_takes_nothing_from_its_clones_and_all_space_comes_back(volumes, shell, tiny_seed, root):
     await volumes.import_seed("main", tiny_seed)
     await content(volumes, shell, "main", "echo x > base/x")
     await volumes.clone("main", "dev", backup=None)
     before = await content(volumes, shell, "dev")
     await volumes.delete("main")
     assert await volumes.list() == ["dev"]
-    await eventually(lambda: not list((root / "trash").iterdir()), "the trash empties")
+    await eventually(lambda: not list((root / "trash").iterdir()), what="an empty trash")
     assert await content(volumes, shell, "dev") == before
     await volumes.delete("dev")
     left = [root / "trash", root / "volumes", root / "layers"]
-    await eventually(lambda: not any(list(place.iterdir()) for place in left if place.exists()), "all is gone")
+    await eventually(lambda: not any(list(place.iterdir()) for place in left if place.exists()), what="the end of all")
 
 
 async def test_a_tablespace_elsewhere_is_refused_since_the_clone_would_share_it(volumes, shell, tiny_seed, root):
@@ -187,7 +186,7 @@ async def test_a_tablespace_elsewhere_is_refused_since_the_clone_would_share_it(
     assert not list((root / "volumes").glob(".new-*"))
 
 
-async def test_what_a_crash_left_half_made_is_removed_at_the_next_start(opened, shell, tiny_seed, root, eventually):
+async def test_what_a_crash_left_half_made_is_removed_at_the_next_start(opened, shell, tiny_seed, root):
     volumes = await opened()
     await volumes.import_seed("main", tiny_seed)
     half = root / "volumes" / ".new-dev"
@@ -203,7 +202,7 @@ async def test_what_a_crash_left_half_made_is_removed_at_the_next_start(opened, 
     again = await opened()
     assert await again.list() == ["main"]
     places = [root / "trash", *root.glob("volumes/.new-*"), *root.glob("layers/deadbeef")]
-    await eventually(lambda: not any(list(p.iterdir()) for p in places if p.exists()), "leftovers are gone")
+    await eventually(lambda: not any(list(p.iterdir()) for p in places if p.exists()), what="the end of leftovers")
     await again.clone("main", "dev", backup=None)
     assert "PG_VERSION" in await content(again, shell, "dev", "ls")
 

@@ -146,7 +146,7 @@ class TestSignals:
         assert process is not None
         for _ in range(3):
             process.send_signal(signal.SIGTERM)
-            time.sleep(0)
+            os.sched_yield()
             if process.poll() is not None:
                 break
             pause_for_handler(process)

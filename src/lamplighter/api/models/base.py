@@ -11,6 +11,7 @@ Fields that are not known here are kept and sent on. Two ways of reading a model
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self, TypeVar
@@ -23,6 +24,7 @@ from lamplighter.api import ids
 
 T = TypeVar("T")
 
+_SECRET = re.compile(r"password|secret|token|credential|_?key$|ur[il]$|dsn", re.IGNORECASE)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -38,6 +40,15 @@ class Model(BaseModel):
         defer_build=True,
         protected_namespaces=(),
     )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # A newer server may send secrets that are not known here yet: their names have to do.
+        extra = self.__pydantic_extra__ or {}
+        return [
+            (name, value)
+            for name, value in super().__repr_args__()
+            if name not in extra or not _SECRET.search(str(name))
+        ]
 
     @classmethod
     def from_request(cls, body: bytes | str) -> Self:
@@ -143,6 +154,9 @@ Maybe = Annotated[T | None, _InRequests(nullable=True), Field(exclude_if=_is_non
 
 #: A value that a server gives: documented with its limits, held to them in requests only.
 Given = Annotated[T, _InRequests()]
+
+#: A secret: the value is there, but `repr` (and so a traceback that shows locals) leaves it out.
+Hidden = Annotated[T, Field(repr=False)]
 
 #: Marks a field that the contract keeps for old clients.
 DEPRECATED = Field(json_schema_extra={"deprecated": True})

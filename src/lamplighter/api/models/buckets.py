@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lamplighter.api.models.base import Int64, Maybe, Model, OneOf, Timestamp, Uri
+from lamplighter.api.models.base import Hidden, Int64, Maybe, Model, OneOf, Timestamp, Uri
 
 
 class BranchStorage(Model):
@@ -92,7 +92,7 @@ class PresignRequest(Model):
 class PresignResponse(Model):
     """A URL that works without credentials until it expires."""
 
-    url: str
+    url: Hidden[str]
     method: str
-    headers: dict[str, str]
+    headers: Hidden[dict[str, str]]
     expires_at: Timestamp

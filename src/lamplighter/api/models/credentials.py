@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lamplighter.api.models.base import Given, Id, Maybe, Model, OneOf, Timestamp
+from lamplighter.api.models.base import Given, Hidden, Id, Maybe, Model, OneOf, Timestamp
 
 CredentialScope = Annotated[str, OneOf("storage:read", "storage:write", "ai_gateway:invoke", "functions:invoke")]
 
@@ -23,8 +23,8 @@ class CreateCredentialResponse(Model):
     token_id: str
     token_id_short: str
     name: Maybe[str] = None
-    api_token: str
-    s3_secret_access_key: str
+    api_token: Hidden[str]
+    s3_secret_access_key: Hidden[str]
     scopes: list[CredentialScope]
     branch_id: Given[Id]
     created_at: Timestamp

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lamplighter.api.models.base import DEPRECATED, Given, Id, Maybe, Model, OneOf, Timestamp
+from lamplighter.api.models.base import DEPRECATED, Given, Hidden, Id, Maybe, Model, OneOf, Timestamp
 from lamplighter.api.models.operations import OperationsResponse
 from lamplighter.api.models.settings import ComputeUnit, EndpointSettingsData, Provisioner, SuspendTimeoutSeconds
 
@@ -118,7 +118,7 @@ class ConnectionParameters(Model):
     """The parts of a connection string."""
 
     database: str
-    password: str
+    password: Hidden[str]
     role: str
     host: str
     pooler_host: str
@@ -127,14 +127,14 @@ class ConnectionParameters(Model):
 class ConnectionDetails(Model):
     """A connection string and its parts, password included."""
 
-    connection_uri: str
+    connection_uri: Hidden[str]
     connection_parameters: ConnectionParameters
 
 
 class ConnectionURIResponse(Model):
     """A connection string, password included."""
 
-    uri: str
+    uri: Hidden[str]
 
 
 class ConnectionURIsResponse(Model):

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from lamplighter.api.models.base import Int32, Maybe, Model, Name, OneOf
+from lamplighter.api.models.base import Hidden, Int32, Maybe, Model, Name, OneOf
 from lamplighter.api.models.common import CursorPaginationResponse
 
 
@@ -63,4 +63,4 @@ class FunctionDeployRequest(Model):
 
     zip: Maybe[bytes] = None
     runtime: Maybe[Annotated[str, OneOf("nodejs24")]] = None
-    environment: Maybe[str] = None
+    environment: Hidden[Maybe[str]] = None

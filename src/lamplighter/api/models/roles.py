@@ -1,6 +1,6 @@
 """Postgres roles of a branch. Passwords come with the reply that makes or resets one."""
 
-from lamplighter.api.models.base import Given, Id, Maybe, Model, Timestamp
+from lamplighter.api.models.base import Given, Hidden, Id, Maybe, Model, Timestamp
 from lamplighter.api.models.operations import OperationsResponse
 
 
@@ -9,7 +9,7 @@ class Role(Model):
 
     branch_id: Given[Id]
     name: str
-    password: Maybe[str] = None
+    password: Hidden[Maybe[str]] = None
     protected: Maybe[bool] = None
     authentication_method: Maybe[str] = None
     created_at: Timestamp
@@ -48,4 +48,4 @@ class RoleCreateRequest(Model):
 class RolePasswordResponse(Model):
     """A role's password, in the clear."""
 
-    password: str
+    password: Hidden[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -23,6 +22,7 @@ from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.template import make_template
 from lamplighter.compute.tls import TlsFiles, ensure_tls
 from lamplighter.compute.user import SystemUser
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -116,12 +116,7 @@ def until() -> Callable[..., Awaitable[None]]:
     """`await until(condition)`: wait for it, with a deadline."""
 
     async def wait(condition: Callable[[], Any], within: float = 20.0) -> None:
-        async with asyncio.timeout(within):
-            while True:
-                found = condition()
-                if await found if asyncio.iscoroutine(found) else found:
-                    return
-                await asyncio.sleep(0.01)
+        await eventually(condition, seconds=within)
 
     return wait
 

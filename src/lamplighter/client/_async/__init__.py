@@ -1,0 +1,1 @@
+"""The client, written by hand. Its twin is generated from this package; only the two drivers are written twice."""
