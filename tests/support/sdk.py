@@ -137,15 +137,21 @@ async def client(kind: Kind, *, record: Record | None = None, **options: Any) ->
 
 
 async def together(*calls: Callable[[], Any]) -> list[Any]:
-    """What the calls gave, begun all at once."""
+    """What the calls gave, begun all at once. Raises what one of them raised, when all are over."""
     results: list[Any] = [None] * len(calls)
+    errors: list[Exception] = []
 
     async def do(number: int, call: Callable[[], Any]) -> None:
-        results[number] = await call()
+        try:
+            results[number] = await call()
+        except Exception as error:  # noqa: BLE001 - it is raised again, without a group around it
+            errors.append(error)
 
     async with anyio.create_task_group() as tasks:
         for number, call in enumerate(calls):
             tasks.start_soon(do, number, call)
+    for error in errors:
+        raise error
     return results
 
 

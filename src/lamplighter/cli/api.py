@@ -182,8 +182,7 @@ def filled_in(session: Session, template: str, params: Mapping[str, str], *, met
         value = params.get(name)
         if value is None:
             # What a change is made to must be named: the only project there is, or the default branch, is not.
-            is_object = method not in ("GET", "POST") and template.endswith(f"{{{name}}}")
-            value = _known(session, name, named=is_object)
+            value = _known(session, name, named=name == places[-1] and is_changed(method, template, name))
         if value is None:
             raise Failure(f"{template} needs {name}", hint=f"give --param {name}=VALUE", status=USAGE)
         try:
@@ -191,6 +190,16 @@ def filled_in(session: Session, template: str, params: Mapping[str, str], *, met
         except ValueError as error:
             raise Failure(str(error), status=USAGE) from error
     return path
+
+
+def is_changed(method: str, template: str, last: str) -> bool:
+    """Whether a call changes what `last` names, the last place of its path, and does not only add to it. Pure."""
+    if method != "POST":
+        return method != "GET"
+    # What can be listed is added to; any other POST to a branch, as to restore it, is for the branch itself.
+    from lamplighter.cli.catalogue import methods_at  # noqa: PLC0415 - it is loaded
+
+    return last == "branch_id" and "GET" not in methods_at(template)
 
 
 def _known(session: Session, name: str, *, named: bool) -> str | None:

@@ -60,8 +60,9 @@ def list_(session: Session) -> None:
 @api_keys.command()
 @click.option("--name", required=True, help="What the key is called, to know it again.")
 @_PROJECT
+@click.option("--key-only", is_flag=True, help="Print the key and nothing else, for a pipe.")
 @api_command(org=True, changes=True)
-def create(session: Session, name: str, project_id: str | None) -> None:
+def create(session: Session, name: str, project_id: str | None, key_only: bool) -> None:
     """Create a key and print it: it cannot be seen again.
 
     With --org-id it acts for that organization. With --project-id it reaches that project alone; the organization is
@@ -71,6 +72,7 @@ def create(session: Session, name: str, project_id: str | None) -> None:
     Examples:
       lamp api-keys create --name ci
       lamp api-keys create --name ci --project-id calm-sun-12345678 --output json | jq -r .key
+      lamp api-keys create --name laptop --key-only | lamp login work --key-stdin
     """  # noqa: D301 - click wants the character itself
     org, neon = session.options.org_id, session.neon
     if project_id is not None:
@@ -90,7 +92,10 @@ def create(session: Session, name: str, project_id: str | None) -> None:
         # Never hand out a key that reaches more than was asked for.
         neon.organizations.revoke_api_key(str(org), made.id)
         raise Failure(f"the server made a key that is not for project {project_id} alone; it is revoked again")
-    emit(session, made, _CREATED, secrets=True)
+    if key_only:
+        click.echo(made.key)
+    else:
+        emit(session, made, _CREATED, secrets=True)
 
 
 @api_keys.command()

@@ -25,7 +25,7 @@ _COLUMNS = (
     *below("branch", branch_columns()),
     Column("endpoints.0.id", "endpoint"),
     Column("connection_uris.0.connection_uri", "connection"),
-    Column("created"),
+    Column("created", "new"),
 )
 
 

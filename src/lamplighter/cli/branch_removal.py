@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from lamplighter.cli.errors import CONFLICT, Failure
 from lamplighter.cli.finding import PAGE, find_branch
 from lamplighter.cli.groups import Command
 from lamplighter.cli.output import Column, emit
+from lamplighter.cli.planned import in_turn
 from lamplighter.cli.session import WAIT_SECONDS, Session, api_command
 from lamplighter.cli.tree import Node, draw
 
@@ -39,7 +41,7 @@ def delete(session: Session, *, branch: str, recursive: bool) -> None:
     check_removable(doomed, recursive=recursive)
     if not session.yes:
         session.confirm([goes_with(session, one) for one in doomed])
-    told = [_delete(session, one, last=one is found) for one in reversed(doomed)]
+    told = in_turn(partial(_delete, session, one, last=one is found) for one in reversed(doomed))
     emit(session, told if recursive else told[0], _COLUMNS)
 
 

@@ -1,4 +1,4 @@
-"""`--dry-run`: requests that read are sent, as they resolve names; the first that would change something is printed."""
+"""`--dry-run`: requests that read are sent, as they resolve names; what would change something is printed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,13 @@ def text_of(planned: Planned) -> str:
 
 def show(session: Session, planned: Planned) -> None:
     """Print what would have been sent."""
-    session.note("Nothing was changed. This request would be sent:")
-    requests = {"requests": [described(planned)]}
+    every = (planned, *planned.following)
+    session.note(f"Nothing was changed. {'These requests' if len(every) > 1 else 'This request'} would be sent:")
+    requests = {"requests": [described(one) for one in every]}
     match session.output:
         case "json":
             write(json_text(requests))
         case "yaml":
             write(yaml_text(requests))
         case _:
-            write(text_of(planned))
+            write("".join(map(text_of, every)))

@@ -51,7 +51,8 @@ def exactly(wanted: str, found: Sequence[T], *, what: str, where: str, name: Cal
         raise Failure(
             f"there are several {what}s {wanted!r} {where}", hint=f"name one by its id: {ids}", status=NOT_THERE
         )
-    names = [text for one in found if (text := name(one))]
+    # Endpoints seldom have names: then their ids are what can be given.
+    names = [text for one in found if (text := name(one) or getattr(one, "id", None))]
     known = f"there are: {', '.join(names[:10])}" if names else f"there is no {what} {where}"
     hint = near_hint(wanted, names, otherwise=known)
     raise Failure(f"there is no {what} {wanted!r} {where}", hint=hint, status=NOT_THERE)

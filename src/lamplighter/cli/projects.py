@@ -168,7 +168,7 @@ def get(session: Session, *, project: str | None) -> None:
     Examples:
       lamp projects get quiet-moon-12345678
     """  # noqa: D301 - click wants the character itself
-    emit(session, session.neon.projects.get(project or session.project_id()), PROJECT_DETAILS)
+    emit(session, session.neon.projects.get(session.project_id() if project is None else project), PROJECT_DETAILS)
 
 
 @projects.command()
@@ -191,7 +191,7 @@ def update(session: Session, *, project: str | None, enable_logical_replication:
         fields["settings"] = {**fields.get("settings", {}), "enable_logical_replication": True}
     if not fields:
         raise click.UsageError("nothing to change: give at least one option")
-    chosen = project or session.project_id()
+    chosen = session.project_id() if project is None else project
     if enable_logical_replication:
         session.confirm([f"logical replication stays on in project {chosen}, and its computes are restarted"])
     reply = perform(

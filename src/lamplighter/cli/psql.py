@@ -78,7 +78,8 @@ def run_psql(session: Session, parts: Parts, endpoint: Endpoint | None, argument
     sys.stdout.flush()
     sys.stderr.flush()
     env = environment(parts, os.environ) | program.environment
-    os.execve(program.path, ["psql", *arguments], env)  # noqa: S606 - no shell, by design
+    # By its path: psql looks for its own files from where its name leads.
+    os.execve(program.path, [str(program.path), *arguments], env)  # noqa: S606 - no shell, by design
 
 
 def wake(session: Session, endpoint: Endpoint) -> None:

@@ -15,6 +15,7 @@ from lamplighter.cli.errors import (
     Failure,
 )
 from lamplighter.client import errors as sdk
+from lamplighter.client.waiting import DONE
 
 #: The first that fits, so that the special stand before the general.
 _STATUSES: tuple[tuple[type[BaseException], int], ...] = (
@@ -39,7 +40,6 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (sdk.Locked, "another operation is under way; `lamp operations list` shows it, and `--wait` waits for its end"),
     (sdk.UnreadableReply, "is this the address of a Neon API? `lamp context` shows it"),
     (sdk.ConnectionFailed, "is the server running? `lamp context` shows which it is; `lamp up` starts one here"),
-    (sdk.OperationFailed, "`lamp operations list` shows what went wrong"),
 )
 
 
@@ -47,7 +47,11 @@ def failure_of_call(error: BaseException) -> Failure:
     """The failure that an error of the SDK stands for."""
     status = next((number for kind, number in _STATUSES if isinstance(error, kind)), FAILED)
     # The hint of this one error, else ours: those of the classes are for programs in Python.
-    hint = vars(error).get("hint") or next((text for kind, text in _HINTS if isinstance(error, kind)), "")
+    hint = (
+        _of_operations(error)
+        or vars(error).get("hint")
+        or next((text for kind, text in _HINTS if isinstance(error, kind)), "")
+    )
     if isinstance(error, sdk.RateLimited):
         hint = hint or _when(error)
     if not isinstance(error, sdk.APIError):
@@ -61,6 +65,18 @@ def failure_of_call(error: BaseException) -> Failure:
         code=error.code or "",
         request_id=error.request_id,
     )
+
+
+def _of_operations(error: BaseException) -> str:
+    """What to do about operations that were waited for; the SDK's own hint is for programs in Python."""
+    if isinstance(error, sdk.OperationFailed):
+        project = error.operation.project_id
+        return f"`lamp operations list --project-id {project}` shows what went before; mend the cause, and ask again"
+    if not isinstance(error, sdk.DeadlineExceeded) or not error.operations:
+        return ""
+    running = [each for each in error.operations if each.status not in DONE]
+    ids = "".join(f" {each.id}" for each in running)
+    return f"they go on: `lamp operations wait{ids} --project-id {error.operations[0].project_id}` waits for them"
 
 
 def _when(error: sdk.RateLimited) -> str:

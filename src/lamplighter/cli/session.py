@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ R = TypeVar("R")
 
 CONTEXT_FILE = ".neon"
 WAIT_SECONDS = 300.0
+_LINKED = ("projectId", "orgId", "branch", "branchId")
+_NOT_EMPTY = ("project_id", "org_id", "branch", "api_host", "context")
 _BRANCH_ID = re.compile(r"br-[a-z0-9-]{1,57}", re.ASCII)
 _SCOPED = re.compile(r'subject_project_id:"([a-z0-9-]{1,60})"', re.ASCII)
 
@@ -97,6 +100,8 @@ class Session:
         """The project's id, and where it comes from when nobody gave it."""
         if self.options.project_id:
             return self.options.project_id, ""
+        if found := os.environ.get("NEON_PROJECT_ID"):
+            return found, "NEON_PROJECT_ID"
         if found := _text(self.linked, "projectId"):
             return found, f"the {CONTEXT_FILE} file"
         server = self.neon.server
@@ -122,6 +127,9 @@ class Session:
 
         Raises Failure with status 3 when there is none.
         """
+        if name_or_id == "":
+            # A script's variable that is not set: the default branch is not what it means.
+            raise Failure("a branch has a name: give that, or its id", hint="what was given is empty", status=USAGE)
         project = self.project_id()
         wanted = name_or_id or self.options.branch or self._linked_branch()
         if wanted is None:
@@ -230,7 +238,7 @@ def _text(linked: Mapping[str, Any], name: str) -> str | None:
 
 
 def _read_context_file(named: Path | None) -> Mapping[str, Any]:
-    path = named or find_context_file(Path.cwd(), home=Path.home())
+    path = named or _nearest_context_file()
     if path is None:
         return {}
     try:
@@ -239,7 +247,25 @@ def _read_context_file(named: Path | None) -> Mapping[str, Any]:
         raise Failure(f"{path} cannot be read: {error}", hint="it should be JSON, as the neon CLI writes it") from error
     if not isinstance(content, dict):
         raise Failure(f"{path} holds no JSON object", hint="it should be as the neon CLI writes it")
+    for name in _LINKED:
+        if not isinstance(content.get(name), str | None):
+            # Passed over, it would lead to another project or branch than the one that is meant.
+            raise Failure(f"{name} in {path} is no text", hint="it should be as the neon CLI writes it")
     return content
+
+
+def _nearest_context_file() -> Path | None:
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        # The directory was removed: there is none above it either.
+        return None
+    try:
+        home = Path.home()
+    except RuntimeError:
+        # A container's user may have none.
+        home = Path(here.anchor)
+    return find_context_file(here, home=home)
 
 
 def find_context_file(start: Path, *, home: Path) -> Path | None:
@@ -275,7 +301,10 @@ def api_command(
     params = _server_options(output)
     if project or branch:
         params.append(
-            _option("--project-id", help="The project. [default: of the .neon file, of the context, the only]")
+            _option(
+                "--project-id",
+                help="The project. [env: NEON_PROJECT_ID; default: of the .neon file, of the context, the only]",
+            )
         )
     if project or branch or org:
         params.append(_option("--org-id", help="The organization."))
@@ -307,7 +336,16 @@ def api_command(
     return decorate
 
 
+def _refuse_empty(common: Mapping[str, Any]) -> None:
+    """An empty option is a script's variable that is not set: what is meant when none is given is not meant then."""
+    for name in _NOT_EMPTY:
+        if common.get(name) == "":
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} is empty: give a value, or leave the option out.")
+
+
 def _run(function: Callable[[Session], R], common: dict[str, Any]) -> R:
+    _refuse_empty(common)
     wait, timeout = common.pop("wait", False), common.pop("timeout", WAIT_SECONDS)
     session = Session(Options(**common, wait=timeout if wait else None))
     from lamplighter.cli.planned import Planned  # noqa: PLC0415 - `--help` does without

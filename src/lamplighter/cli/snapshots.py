@@ -156,7 +156,7 @@ def restore(session: Session, *, snapshot: str, name: str | None, target_branch:
       lamp snapshots restore before-migration --target-branch main --finalize
     """  # noqa: D301 - click wants the character itself
     found = _find(session, snapshot)
-    target = find_branch(session, target_branch) if target_branch else None
+    target = find_branch(session, target_branch) if target_branch is not None else None
     if finalize:
         replaced = f"branch {target.name} ({target.id})" if target else f"its branch {found.source_branch_id}"
         session.confirm([f"{replaced} is replaced by snapshot {found.name} ({found.id})"])

@@ -20,7 +20,9 @@ from lamplighter.client.errors import (
     ConnectionFailed,
     DeadlineExceeded,
     NeonError,
+    NotAvailable,
     RateLimited,
+    ServerError,
     UnreadableReply,
     by_status,
 )
@@ -232,18 +234,22 @@ def error_of(
 ) -> APIError:
     """The error that an answer stands for. Its body is Neon's object, or anything that a proxy may send."""
     said = _object(answer)
-    kind = by_status(answer.status)
+    code = hide(_string(said.get("code")))[:_LONGEST_MESSAGE]
+    # Lamplighter says so of a part of an operation that it has; Neon has no such code.
+    kind = NotAvailable if code == "NOT_AVAILABLE" else by_status(answer.status)
     message = hide(_string(said.get("message")))[:_LONGEST_MESSAGE]
     found = hide(_string(said.get("request_id"))) or answer.request_id
     error = kind(
         message or _without_words(answer),
         status=answer.status,
-        code=hide(_string(said.get("code")))[:_LONGEST_MESSAGE],
+        code=code,
         request_id=found,
         operation_id=answer.request.operation_id,
         retry_after=after,
         attempts=attempts,
     )
+    if isinstance(error, ServerError) and error.may_have_acted and not answer.request.safe:
+        error.hint = _LOOK_FIRST
     if 300 <= answer.status < 400:
         error.hint = "is the base URL right? A redirect is not followed, since the key would go with it"
     return error

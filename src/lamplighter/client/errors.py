@@ -7,7 +7,7 @@
     │   ├── AuthenticationError 401               ├── Locked 423
     │   ├── PermissionDenied 403                  ├── RateLimited 429
     │   ├── NotFound 404                          ├── ServerError 5xx
-    │   ├── NotAvailable 405, 501                 └── UnreadableReply 2xx that is not what the contract says
+    │   ├── NotAvailable 405, 501 (422 by code)   └── UnreadableReply 2xx that is not what the contract says
     ├── ConnectionFailed         no answer came
     ├── DeadlineExceeded         the time that the caller gave was over
     ├── OperationFailed          an operation that was waited for did not finish well
@@ -110,7 +110,7 @@ class NotFound(APIError):
 
 
 class NotAvailable(APIError):
-    """This server does not have the operation."""
+    """This server does not have the operation, or not the part of it that was asked for."""
 
 
 class Conflict(APIError):

@@ -11,7 +11,9 @@ from typing import Final
 
 from lamplighter.client.errors import RETRYABLE
 
-_SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
+#: Some thirty years: what is longer may be no number that a clock can be added to.
+_LONGEST_SAID: Final = 1e9
 
 #: Answers of a proxy that could not get one from the server: whether the request took effect is not known.
 _OF_PROXIES: Final = frozenset({502, 504})
@@ -71,7 +73,7 @@ def retry_after(value: str | None, *, date: str | None, wall: Callable[[], float
         return None
     text = value.strip()
     if _SECONDS.fullmatch(text):
-        return float(text)
+        return min(float(text), _LONGEST_SAID)
     until = _moment(text)
     if until is None:
         return None

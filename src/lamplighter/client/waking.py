@@ -118,3 +118,16 @@ def pauses() -> Iterator[float]:
 def attempt_seconds(left: float) -> int:
     """How long one attempt may take when so many seconds are left: whole seconds, as libpq has them."""
     return min(_LONGEST_ATTEMPT, max(_LEAST_ATTEMPT, math.ceil(left)))
+
+
+def unmoved(uri: Secret) -> dict[str, str]:
+    """Parameters that keep libpq at the server of the URI.
+
+    PGHOSTADDR would lead it to another, and PGPORT to another port where the URI names none.
+    """
+    try:
+        port = urlsplit(uri.reveal()).port
+    except ValueError:
+        # psycopg says that it cannot be read.
+        return {}
+    return {"hostaddr": ""} if port else {"hostaddr": "", "port": "5432"}

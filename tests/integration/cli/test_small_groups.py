@@ -111,6 +111,13 @@ class TestLists:
 
 
 class TestApiKeys:
+    def test_a_key_alone_goes_into_a_pipe(self, person: Person) -> None:
+        """What comes out is what `lamp login --key-stdin` takes."""
+        ran = person("api-keys", "create", "--name", "piped", "--key-only")
+        assert ran.out.startswith("napi_")
+        assert len(ran.out.split()) == 1
+        person("me", NEON_API_KEY=ran.out.strip())
+
     def test_a_key_is_made_shown_once_used_and_revoked(self, person: Person) -> None:
         made = person.json("api-keys", "create", "--name", "ci")
         assert person.json("api", "getAuthDetails")["auth_method"] == "api_key_user"
@@ -152,6 +159,12 @@ class TestApiKeys:
 
 
 class TestOperations:
+    def test_the_environment_may_name_the_project(self, person: Person, project: str) -> None:
+        ran = person("operations", "list", "-o", "json", NEON_PROJECT_ID=project)
+        assert {one["project_id"] for one in json.loads(ran.out)} == {project}
+        ran = person("operations", "list", NEON_PROJECT_ID="no-such-12345678", status=3)
+        assert "NEON_PROJECT_ID" in ran.err
+
     def test_they_are_listed_newest_first(self, person: Person, project: str) -> None:
         rows = person.json("operations", "list", "--project-id", project)
         assert {"create_timeline", "start_compute"} <= {row["action"] for row in rows}

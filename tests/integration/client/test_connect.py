@@ -90,6 +90,29 @@ class TestRealBranches:
             row = conn.execute("select to_regclass('only_main')").fetchone()
             assert row == (None,)
 
+    @KINDS
+    async def test_it_goes_where_the_server_says_whatever_the_environment(
+        self, lamp: Lamp, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Variables for another Postgres, such as one of the user's own, lead to no other address."""
+        made = lamp.project()
+        project_id = made["project"]["id"]
+        monkeypatch.setenv("PGHOSTADDR", "127.0.0.9")
+        monkeypatch.setenv("PGPORT", "1")
+
+        def address() -> str:
+            with Neon(api_key=lamp.key, base_url=lamp.url) as neon, neon.connect(project_id, timeout=20) as conn:
+                return conn.info.hostaddr
+
+        if kind == "sync":
+            assert await anyio.to_thread.run_sync(address) == "127.0.0.1"
+            return
+        async with (
+            AsyncNeon(api_key=lamp.key, base_url=lamp.url) as neon,
+            await neon.connect(project_id, timeout=20) as conn,
+        ):
+            assert conn.info.hostaddr == "127.0.0.1"
+
     def test_a_password_that_is_wrong_is_not_tried_again(self, lamp: Lamp, neon: Neon) -> None:
         """And is in no message and no frame."""
         made = lamp.project()

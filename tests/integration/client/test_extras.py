@@ -453,6 +453,14 @@ def test_what_is_named_is_not_looked_up(cloud, run_one):
     assert cloud.seen == ["GET /projects/p/connection_uri"]
 
 
+@pytest.mark.usefixtures("main")
+def test_an_empty_branch_is_not_the_default_one(cloud, run):
+    """Whoever gives the value of a variable that is not set gets no string of another branch."""
+    (error,) = run(lambda neon: neon.connection_string("p", branch=""))
+    assert isinstance(error, ValueError)
+    assert not any("connection_uri" in each for each in cloud.seen)
+
+
 @pytest.mark.parametrize("kind", ["database", "role"])
 def test_several_are_named(run, kind):
     given = {"database": "d", "role": "r"}

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from lamplighter.api.operations import OPERATIONS
 from lamplighter.cli.answers import items_of, joined
-from lamplighter.cli.api import Given, operation_of, planned
+from lamplighter.cli.api import Given, is_changed, operation_of, planned
 from lamplighter.cli.catalogue import by_name, by_path, client_name, described, listed, methods_at
 from lamplighter.cli.commands import lamp
 from lamplighter.cli.errors import Failure
@@ -113,6 +113,17 @@ def test_places_are_filled_from_options() -> None:
     assert call.path == "/organizations/org-x-1/members"
 
 
+def test_what_is_changed_is_named_and_what_is_added_to_need_not_be() -> None:
+    """Or a forgotten parameter would restore the default branch."""
+    branch = "/projects/{project_id}/branches/{branch_id}"
+    for method, path in (("POST", "/restore"), ("POST", "/snapshot"), ("PUT", "/backup_schedule"), ("DELETE", "/auth")):
+        assert is_changed(method, branch + path, "branch_id"), path
+    for method, path in (("POST", "/roles"), ("POST", "/databases"), ("GET", "/schema"), ("POST", "/auth")):
+        assert not is_changed(method, branch + path, "branch_id"), path
+    assert not is_changed("POST", "/projects/{project_id}/branches", "project_id")
+    assert is_changed("PATCH", "/projects/{project_id}", "project_id")
+
+
 def test_what_goes_into_a_path_is_escaped() -> None:
     params = (f"project_id={PROJECT}", "branch_id=br-x", "role_name=a/../b?c")
     call = planned(session(), "getProjectBranchRole", Given(params=params))
@@ -133,6 +144,9 @@ def test_what_the_contract_does_not_know_is_sent_as_it_is() -> None:
         ("https://host/projects", Given(), "the path alone"),
         ("deleteProjectBranch", Given(params=(f"project_id={PROJECT}",)), "needs branch_id"),
         ("deleteProject", Given(), "needs project_id"),
+        ("restoreProjectBranch", Given(params=(f"project_id={PROJECT}",)), "needs branch_id"),
+        ("setDefaultProjectBranch", Given(params=(f"project_id={PROJECT}",)), "needs branch_id"),
+        ("disableNeonAuth", Given(params=(f"project_id={PROJECT}",)), "needs branch_id"),
         ("getProject", Given(params=("project_id=..",)), "cannot be '..'"),
         ("getProject", Given(params=("project=x",)), "has no {project}"),
         ("listProjects", Given(fields=("a=b",)), "takes no body"),

@@ -57,6 +57,9 @@ def test_a_missing_name_shows_what_there_is() -> None:
         pick("zzz", [Thing("ep-1", "main"), Thing("ep-2", "dev")])
     assert caught.value.hint == "there are: main, dev"
     with pytest.raises(Failure) as caught:
+        pick("zzz", [Thing("ep-1", None), Thing("ep-2", "dev")])
+    assert caught.value.hint == "there are: ep-1, dev"
+    with pytest.raises(Failure) as caught:
         pick("zzz", [])
     assert caught.value.hint == "there is no endpoint in project p"
 

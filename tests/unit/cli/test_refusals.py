@@ -17,7 +17,9 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
 
 def operation() -> Operation:
-    return Operation.model_construct(id="op", action="start_compute", status="failed", error="no space", created_at=NOW)
+    return Operation.model_construct(
+        id="op", project_id="p", action="start_compute", status="failed", error="no space", created_at=NOW
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,23 @@ def test_hints_speak_of_the_command() -> None:
         assert failure is not None
         assert failure.hint
         assert "neon." not in failure.hint
+
+
+def test_what_goes_on_is_waited_for_with_the_command() -> None:
+    """The ids and the project are named: the command that gave up printed neither."""
+    ended, running = (
+        Operation.model_construct(id=id_, project_id="p-1", action="start_compute", status=status, error=None)
+        for id_, status in (("op-1", "finished"), ("op-2", "running"))
+    )
+    late = failure_of(sdk.DeadlineExceeded("no", operations=[ended, running], hint="neon.operations.wait(...)"))
+    assert late is not None
+    assert late.hint == "they go on: `lamp operations wait op-2 --project-id p-1` waits for them"
+    failed = failure_of(sdk.OperationFailed("no", operation=running, hint="neon.operations.list(project_id)"))
+    assert failed is not None
+    assert "`lamp operations list --project-id p-1`" in failed.hint
+    alone = failure_of(sdk.DeadlineExceeded("no"))
+    assert alone is not None
+    assert "operations" not in alone.hint
 
 
 def test_a_hint_of_the_one_error_comes_first() -> None:

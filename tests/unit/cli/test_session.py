@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from lamplighter.cli.dry_run import described, text_of
 from lamplighter.cli.errors import Failure
-from lamplighter.cli.planned import Planned
+from lamplighter.cli.planned import Planned, in_turn
 from lamplighter.cli.session import Options, Session, api_command, find_context_file
 from lamplighter.cli.spinner import Spinner
 from support.lamp import wait_for
@@ -54,7 +55,7 @@ def test_an_option_goes_before_the_context_file(tmp_path: Path) -> None:
     assert (session.project_id(), session.org_id()) == ("p-2", "o")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff", '{"projectId": 5}', '{"branch": ["dev"]}'])
 def test_a_broken_context_file_is_no_other_project(tmp_path: Path, content: str) -> None:
     """It is not passed over: a command must not go to another project than the one that was meant."""
     path = tmp_path / ".neon"
@@ -131,11 +132,59 @@ def test_a_dry_run_ends_at_the_first_change() -> None:
     assert "Nothing was changed" in result.stderr
 
 
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_a_dry_run_of_several_steps_shows_them_all(output: str) -> None:
+    """In their order: whoever deletes a branch with its children is to see each of them."""
+
+    def step(number: int) -> None:
+        raise Planned("DELETE", f"http://host/api/v2/{number}", b"", "")
+
+    @click.command()
+    @api_command(changes=True)
+    def command(session: Session) -> None:
+        in_turn(partial(step, number) for number in (1, 2, 3))
+
+    result = CliRunner().invoke(command, ["--dry-run", "-o", output])
+    assert result.exit_code == 0
+    urls = [f"http://host/api/v2/{number}" for number in (1, 2, 3)]
+    if output == "json":
+        assert [each["url"] for each in json.loads(result.stdout)["requests"]] == urls
+    else:
+        assert result.stdout.splitlines() == [f"DELETE {url}" for url in urls]
+    assert "These requests would be sent" in result.stderr
+
+
+def test_steps_give_what_they_give() -> None:
+    assert in_turn([lambda: 1, lambda: 2]) == [1, 2]
+
+
 def test_a_planned_request_without_json_says_its_size() -> None:
     assert (
         described(Planned("POST", "u", b"\x00" * 5, "multipart/form-data"))["body"] == "5 bytes of multipart/form-data"
     )
     assert text_of(Planned("DELETE", "http://h/x", b"", "")) == "DELETE http://h/x\n"
+
+
+@pytest.mark.parametrize("option", ["--project-id", "--org-id", "--branch", "--api-host", "--context"])
+def test_an_empty_option_is_no_default(option: str) -> None:
+    """`--branch "$UNSET"` must not go to the branch that is meant when none is named."""
+
+    @click.command()
+    @api_command(branch=True)
+    def command(session: Session) -> None:
+        raise AssertionError(session)
+
+    result = CliRunner().invoke(command, [option, ""])
+    assert result.exit_code == 2
+    assert f"{option} is empty" in result.stderr
+
+
+def test_an_empty_name_is_not_the_default_branch(tmp_path: Path) -> None:
+    session = Session(Options(branch="dev", context_file=linked(tmp_path, projectId="p-1", branch="main")))
+    with pytest.raises(Failure, match="a branch has a name") as caught:
+        session.branch("")
+    assert caught.value.exit_code == 2
+    assert "neon" not in vars(session)
 
 
 def test_two_servers_are_a_wrong_usage() -> None:

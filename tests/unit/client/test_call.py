@@ -173,6 +173,34 @@ def test_a_request_that_the_deadline_cut_off_may_have_acted():
     assert "look before" in caught.value.hint
 
 
+@pytest.mark.parametrize("status", [500, 502, 504, 520])
+def test_a_server_that_failed_may_have_acted_and_says_so(status):
+    """Not for what only reads, nor for 503, which did nothing."""
+    with pytest.raises(errors.ServerError) as caught:
+        Drive(answer(status, request=POST)).run(POST)
+    assert "look before" in caught.value.hint
+    with pytest.raises(errors.ServerError) as caught:
+        Drive(*[answer(status)] * 9).run()
+    assert caught.value.hint is None
+    with pytest.raises(errors.ServerError) as caught:
+        Drive(*[answer(503, request=POST)] * 9).run(POST)
+    assert caught.value.hint is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (422, "NOT_AVAILABLE", errors.NotAvailable),
+        (422, "BRANCHES_LIMIT_EXCEEDED", errors.BadRequest),
+        (501, "", errors.NotAvailable),
+    ],
+)
+def test_what_a_server_lacks_is_one_error_in_whole_and_in_part(status, code, kind):
+    with pytest.raises(kind) as caught:
+        Drive(answer(status, {"code": code, "message": "no"})).run()
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
 def test_waiting_for_a_turn_counts_too():
     line, store = pacer()
     for _ in range(2):

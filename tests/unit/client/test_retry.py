@@ -59,13 +59,13 @@ def test_without_an_answer_it_depends_on_what_may_have_happened(safe, sent, may)
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("0", 0), ("7", 7), (" 7 ", 7), ("1.5", 1.5), ("120", 120), ("999999999", 999999999)],
+    [("0", 0), ("7", 7), (" 7 ", 7), ("1.5", 1.5), ("120", 120), ("999999999", 999999999), ("9" * 400, 1e9)],
 )
 def test_seconds(value, seconds):
     assert retry_after(value, date=None, wall=lambda: NOW) == seconds
 
 
-@pytest.mark.parametrize("value", [None, "", "soon", "-1", "1e9", "inf", "nan", "1234567890", "Mon, 99 Foo", "१"])
+@pytest.mark.parametrize("value", [None, "", "soon", "-1", "1e9", "inf", "nan", "Mon, 99 Foo", "१"])
 def test_what_cannot_be_read_is_nothing(value):
     assert retry_after(value, date=None, wall=lambda: NOW) is None
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamplighter.api.secret import Secret
-from lamplighter.client.waking import Outlook, attempt_seconds, outlook_of, pauses, refusal
+from lamplighter.client.waking import Outlook, attempt_seconds, outlook_of, pauses, refusal, unmoved
 
 URI = Secret("postgresql://me:p%40sekret@127.0.0.1:1/db?sslmode=require")
 AT = 'connection failed: connection to server at "127.0.0.1", port 20000 failed: '
@@ -83,3 +83,10 @@ def test_pauses_grow_and_stay_short() -> None:
 def test_an_attempt_ends_soon_after_the_time_is_over(left: float) -> None:
     assert 2 <= attempt_seconds(left) <= 15
     assert attempt_seconds(left) < max(left, 1) + 2
+
+
+def test_the_environment_leads_to_no_other_server() -> None:
+    """A port is given only where the URI has none: it would come before the URI's own."""
+    assert unmoved(Secret("postgresql://me:pw@host/db?sslmode=require")) == {"hostaddr": "", "port": "5432"}
+    assert unmoved(Secret("postgresql://me:pw@host:6000/db")) == {"hostaddr": ""}
+    assert unmoved(Secret("postgresql://me:pw@host:port/db")) == {}

@@ -13,7 +13,7 @@ import anyio
 from lamplighter.api.secret import Secret
 from lamplighter.client.errors import APIError, ConfigurationError, ConnectionFailed, DeadlineExceeded
 from lamplighter.client.waiting import DONE, FAILED
-from lamplighter.client.waking import Outlook, Refusal, attempt_seconds, pauses, refusal
+from lamplighter.client.waking import Outlook, Refusal, attempt_seconds, pauses, refusal, unmoved
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -84,7 +84,7 @@ async def _busy(neon: AsyncNeon, project_id: str) -> bool:
 async def _attempt(psycopg: Any, uri: Secret, *, seconds: int, autocommit: bool) -> AsyncConnection[TupleRow] | Refusal:
     try:
         made: AsyncConnection[TupleRow] = await psycopg.AsyncConnection.connect(
-            uri.reveal(), connect_timeout=seconds, autocommit=autocommit
+            uri.reveal(), connect_timeout=seconds, autocommit=autocommit, **unmoved(uri)
         )
     except psycopg.ProgrammingError:
         return refusal("", uri=uri, readable=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from lamplighter.client._async.base import Resource
+from lamplighter.client._async.base import Caller, Resource
 from lamplighter.client.errors import Ambiguous, Conflict
 from lamplighter.client.results import BranchFound, ProjectFound
 from lamplighter.client.waiting import DONE, FAILED
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
     from lamplighter.api.models.branches import Branch, BranchCreated, BranchCreateRequestEndpointOptions
     from lamplighter.api.models.operations import Operation
-    from lamplighter.api.models.projects import ProjectCreateBranch, ProjectListItem
+    from lamplighter.api.models.projects import Project, ProjectCreateBranch, ProjectListItem
     from lamplighter.api.models.settings import DefaultEndpointSettings, ProjectSettingsData
     from lamplighter.client._async.client import AsyncNeon
     from lamplighter.client._async.resources.branches import Branches
     from lamplighter.client._async.resources.projects import Projects
 
-#: How often projects of one name that came up at the same time give way to each other before we give up.
-_ROUNDS = 5
+#: A little more than the unit that projects' times are in.
+_SECOND = 1.1
+#: Seconds that projects of one name, made at the same time, have to become one.
+_YOUNG = 60.0
+#: And how long their creation may be under way.
+_NEW = 3600.0
 
 
 class OperationExtras(Resource):
@@ -97,7 +101,7 @@ class BranchExtras(Resource):
                 found = reply.branch
         if wait is not False:
             if reply is None:
-                await self._settled(project_id, found.id, 300.0 if wait is True else float(wait))
+                await _ended(self._caller, project_id, wait, branch_id=found.id)
             found = await branches.get(project_id, found.id)
         return BranchFound(branch=found, created=reply is not None, reply=reply)
 
@@ -108,15 +112,6 @@ class BranchExtras(Resource):
         if len(found) > 1:
             raise Ambiguous(f"{len(found)} branches are called {name!r}: {', '.join(found)}", ids=list(found))
         return next(iter(found.values()), None)
-
-    async def _settled(self, project_id: str, branch_id: str, seconds: float) -> None:
-        from lamplighter.client._async.resources.operations import Operations  # noqa: PLC0415 - each at first use
-
-        page = await Operations(self._caller).list(project_id, limit=100).page()
-        running = [
-            each for each in reversed(page.items) if each.branch_id == branch_id and each.status not in DONE | FAILED
-        ]
-        await self._caller.finished(project_id, running, seconds)
 
 
 class ProjectExtras(Resource):
@@ -140,37 +135,56 @@ class ProjectExtras(Resource):
 
         All but `name`, `org_id` and `wait` is for the creation: a project that is there stays as it is. Neon lets
         projects have the same name, so when several callers create it at the same time, all but one delete theirs again
-        (only what this very call has just created) and give the one that stays.
+        (only what this very call has just created) and give the one that stays. It takes a second more to see which
+        that is. With `wait`, the creation is waited for, whoever started it.
 
         Raises `Ambiguous` if there are several of that name, or if the server could not list all projects.
         """
         projects = cast("Projects", self)
-        for _ in range(_ROUNDS):
+        found = await self._settled(name, org_id)
+        if len(found) > 1:
+            raise _several(name, [each.id for each in found])
+        if found:
+            return await self._found(found[0], wait)
+        began = time.monotonic()
+        reply = await projects.create(
+            name=name,
+            org_id=org_id,
+            region_id=region_id,
+            pg_version=pg_version,
+            branch=branch,
+            settings=settings,
+            default_endpoint_settings=default_endpoint_settings,
+            history_retention_seconds=history_retention_seconds,
+            store_passwords=store_passwords,
+        )
+        made = reply.project
+        # Times have whole seconds: only when this one is over do all that are as old as ours show, if their creation
+        # took no longer than ours. Then everybody sees the same first one.
+        await anyio.sleep(_SECOND + time.monotonic() - began)
+        others = [each for each in await self._named(name, org_id) if each.id != made.id]
+        first = min(others, key=_order, default=None)
+        if first is None or _order(made) < _order(first):
+            reply = await self._caller.settle(reply, wait, project_id=made.id)
+            return ProjectFound(project=reply.project, created=True, reply=reply)
+        await projects.delete(made.id)
+        return await self._found(first, wait)
+
+    async def _settled(self, name: str, org_id: str | None) -> list[ProjectListItem]:
+        """The projects of this name, after those that lose against another one made at the same time are gone."""
+        found = await self._named(name, org_id)
+        if any(map(_is_young, found)):
+            await anyio.sleep(_SECOND)
             found = await self._named(name, org_id)
-            if len(found) > 1:
-                raise _several(name, [each.id for each in found])
-            if found:
-                return ProjectFound(project=found[0], created=False)
-            reply = await projects.create(
-                name=name,
-                org_id=org_id,
-                region_id=region_id,
-                pg_version=pg_version,
-                branch=branch,
-                settings=settings,
-                default_endpoint_settings=default_endpoint_settings,
-                history_retention_seconds=history_retention_seconds,
-                store_passwords=store_passwords,
-            )
-            made = reply.project
-            others = [each for each in await self._named(name, org_id) if each.id != made.id]
-            # Times have whole seconds. Of two in the same second neither can know that the other saw it, so both go.
-            if all(made.created_at < each.created_at for each in others):
-                reply = await self._caller.settle(reply, wait, project_id=made.id)
-                return ProjectFound(project=reply.project, created=True, reply=reply)
-            await projects.delete(made.id)
-            await anyio.sleep(random.uniform(0.1, 1.5))  # noqa: S311 - no secret
-        raise _several(name, [])
+        while len(found) > 1 and any(map(_is_young, found)):
+            await anyio.sleep(_SECOND)
+            found = await self._named(name, org_id)
+        return found
+
+    async def _found(self, project: ProjectListItem, wait: bool | float) -> ProjectFound:
+        if wait is not False and _age(project) < _NEW:
+            await _ended(self._caller, project.id, wait)
+        return ProjectFound(project=project, created=False)
 
     async def _named(self, name: str, org_id: str | None) -> list[ProjectListItem]:
         found: dict[str, ProjectListItem] = {}
@@ -183,6 +197,33 @@ class ProjectExtras(Resource):
                 )
             found.update((each.id, each) for each in page.items if each.name == name)
         return list(found.values())
+
+
+def _order(project: Project | ProjectListItem) -> tuple[datetime, str]:
+    """Of several, the least is the one that stays."""
+    return project.created_at, project.id
+
+
+def _age(project: ProjectListItem) -> float:
+    """Seconds, as far as our clock and the server's agree."""
+    return abs(time.time() - project.created_at.timestamp())
+
+
+def _is_young(project: ProjectListItem) -> bool:
+    return _age(project) < _YOUNG
+
+
+async def _ended(caller: Caller, project_id: str, wait: bool | float, *, branch_id: str | None = None) -> None:
+    """Waits for what is under way in the project, or for the branch."""
+    from lamplighter.client._async.resources.operations import Operations  # noqa: PLC0415 - each at first use
+
+    page = await Operations(caller).list(project_id, limit=100).page()
+    running = [
+        each
+        for each in reversed(page.items)
+        if branch_id in (None, each.branch_id) and each.status not in DONE | FAILED
+    ]
+    await caller.finished(project_id, running, 300.0 if wait is True else float(wait))
 
 
 def _several(name: str, ids: Sequence[str]) -> Ambiguous:
@@ -204,8 +245,9 @@ async def connection_string(
     pooled: bool,
 ) -> str:
     """See `AsyncNeon.connection_string`."""
-    if database is None or role is None:
-        branch = branch or await _branch_of(neon, project_id, endpoint)
+    # An empty branch is a mistake, not the default one: the server refuses it.
+    if branch is None and (database is None or role is None):
+        branch = await _branch_of(neon, project_id, endpoint)
     if database is None:
         database = _only("database", branch, [each.name async for each in neon.databases.list(project_id, str(branch))])
     if role is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lamplighter.api.secret import Secret
 from lamplighter.client.errors import APIError, ConfigurationError, ConnectionFailed, DeadlineExceeded
 from lamplighter.client.waiting import DONE, FAILED
-from lamplighter.client.waking import Outlook, Refusal, attempt_seconds, pauses, refusal
+from lamplighter.client.waking import Outlook, Refusal, attempt_seconds, pauses, refusal, unmoved
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -83,7 +83,7 @@ def _busy(neon: Neon, project_id: str) -> bool:
 def _attempt(psycopg: Any, uri: Secret, *, seconds: int, autocommit: bool) -> Connection[TupleRow] | Refusal:
     try:
         made: Connection[TupleRow] = psycopg.Connection.connect(
-            uri.reveal(), connect_timeout=seconds, autocommit=autocommit
+            uri.reveal(), connect_timeout=seconds, autocommit=autocommit, **unmoved(uri)
         )
     except psycopg.ProgrammingError:
         return refusal("", uri=uri, readable=False)

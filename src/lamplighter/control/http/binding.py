@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import psycopg
@@ -19,9 +20,11 @@ import structlog
 from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lamplighter.api.errors import (
     ApiError,
@@ -51,6 +54,8 @@ REQUEST_ID = "x-request-id"
 ANSWER_ID = "x-neon-ret-request-id"
 NOT_AVAILABLE = "NOT_AVAILABLE"
 BODY_SECONDS = 30.0
+#: Stands for a slash inside of a part of a path until the route is found. No text that is read from a URL can hold it.
+SLASH = "\ud800"
 CONFLICT = "a request made at the same time created this resource first"
 #: What two requests at once can both find free, by the constraint that lets one of them through.
 CONFLICTS = {
@@ -172,8 +177,9 @@ def endpoint(operation: Operation, handler: Handler | None, door: Door) -> Calla
             door.limiter.take(caller.account, operation.id, now=door.monotonic())
         if handler is None:
             raise unserved(operation)
-        auth.authorize(operation, caller, request.path_params)
-        path, query = parse_parameters(operation, request.path_params, request.query_params)
+        given = {name: value.replace(SLASH, "/") for name, value in request.path_params.items()}
+        auth.authorize(operation, caller, given)
+        path, query = parse_parameters(operation, given, request.query_params)
         body = parse_body(operation, await read_body(request))
         try:
             reply = await handler(Call(caller, path, query, body, request_id))
@@ -249,8 +255,26 @@ def methods_of(request: Request) -> set[str]:
     return {method for route in fitting if route.path == fitting[0].path for method in route.methods or ()}
 
 
+class WholeParts:
+    """Keeps `%2F` inside of a part of the path apart from the slashes between parts, as in the role `a/b`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope.get("raw_path")
+        if raw and b"%2" in raw:
+            parts = raw.decode("latin-1").split("/")
+            scope["path"] = "/".join(unquote(part).replace("/", SLASH) for part in parts)
+        await self.app(scope, receive, send)
+
+
 def application(features: Routes, door: Door, *extra: BaseRoute) -> Starlette:
     """The ASGI application: the API, and `extra` routes such as the OpenAPI document."""
-    app = Starlette(routes=[*routes(features, door), *extra], exception_handlers={HTTPException: http_error})
+    app = Starlette(
+        routes=[*routes(features, door), *extra],
+        exception_handlers={HTTPException: http_error},
+        middleware=[Middleware(WholeParts)],
+    )
     app.router.redirect_slashes = False
     return app
