@@ -304,14 +304,16 @@ def unreadable(answer: Answer, wrong: str) -> UnreadableReply:
     else:
         why = wrong
     acted = not answer.request.safe
+    hint = "`payload` holds what came" if _is_json(answer) else "is the base URL that of a Neon API?"
     return UnreadableReply(
         f"the reply to {answer.request.operation_id} cannot be read: {why}",
         status=answer.status,
         request_id=answer.request_id,
         operation_id=answer.request.operation_id,
         may_have_acted=acted,
+        payload=answer.payload,
         attempts=answer.attempts,
-        hint=_LOOK_FIRST if acted else "is the base URL that of a Neon API?",
+        hint=f"{_LOOK_FIRST}; {hint}" if acted else hint,
     )
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from lamplighter.api.models.operations import Operation
+    from lamplighter.client.payload import Payload
 
 
 #: Statuses that say that nothing was done: the same request may be sent again, whatever its method.
@@ -139,7 +140,8 @@ class ServerError(APIError):
 class UnreadableReply(APIError):
     """The server said that all went well, but what it sent is not what the contract says.
 
-    `may_have_acted` is True when the request may have changed something.
+    `may_have_acted` is True when the request may have changed something; `payload` is what came, for who wants to find
+    out: it does not show itself.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class UnreadableReply(APIError):
         request_id: str | None = None,
         operation_id: str = "",
         may_have_acted: bool = False,
+        payload: Payload | None = None,
         attempts: int = 1,
         hint: str | None = None,
     ) -> None:
@@ -157,6 +160,7 @@ class UnreadableReply(APIError):
             message, status=status, request_id=request_id, operation_id=operation_id, attempts=attempts, hint=hint
         )
         self.may_have_acted = may_have_acted
+        self.payload = payload
 
 
 class ConnectionFailed(NeonError):
@@ -184,8 +188,10 @@ class DeadlineExceeded(NeonError):
     """The time given for the call was over.
 
     `sent` is True when a request that had no answer yet may have acted. Where operations were waited for, `operations`
-    holds them as they were seen last.
+    holds them as they were seen last, and `reply` what the call that began them was answered.
     """
+
+    reply: object = None
 
     def __init__(
         self,
@@ -203,7 +209,13 @@ class DeadlineExceeded(NeonError):
 
 
 class OperationFailed(NeonError):
-    """An operation that was waited for failed or was cancelled. `operation` is as it was seen last."""
+    """An operation that was waited for failed or was cancelled.
+
+    `operation` is as it was seen last; `reply` is what the call that began it was answered, None where it was waited
+    for by itself.
+    """
+
+    reply: object = None
 
     def __init__(self, message: str | None = None, *, operation: Operation, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

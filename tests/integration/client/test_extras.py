@@ -59,7 +59,10 @@ class Cloud:
             "GET /projects/p/operations": self.list_operations,
             "GET /projects/[^/]+/operations/(.+)": self.get_operation,
             "GET /projects/p/endpoints/ep": lambda _: ok({"endpoint": endpoint("br-of-ep")}),
-            "GET /projects/p/branches/([^/]+)/(databases|roles)": self.things,
+            "GET /projects/p/branches/([^/]+)/databases": self.list_databases,
+            "GET /projects/p/branches/[^/]+/databases/([^/]+)": lambda _, name: ok(
+                {"database": self.database("br", name)}
+            ),
             "GET /projects/p/connection_uri": lambda request: ok({"uri": f"postgresql://{request.url.query.decode()}"}),
         }
 
@@ -110,7 +113,13 @@ class Cloud:
         if self.unique_branches and any(each["name"] == name for each in self.branches.values()):
             return ok({"code": "", "message": f'branch already exists; branch_name:"{name}"'}, 409)
         made = self.add_branch(name)
-        body = {"branch": made, "operations": [self.operation(made["id"])], "endpoints": [], "roles": []}
+        ends = "failed" if made["name"] == "bad" else "finished"
+        body = {
+            "branch": made,
+            "operations": [self.operation(made["id"], "running", ends)],
+            "endpoints": [],
+            "roles": [],
+        }
         return ok({**body, "databases": []}, 201)
 
     def add_branch(self, name, **more):
@@ -164,10 +173,13 @@ class Cloud:
 
     # what branches have
 
-    def things(self, _, branch_id, kind):
+    def list_databases(self, _, branch_id):
         names = {"br-main": ["one"], "br-of-ep": ["two"]}.get(branch_id, ["a", "b"])
-        times = {"created_at": wire(self.now), "updated_at": wire(self.now), "branch_id": branch_id}
-        return ok({kind: [{**times, "id": 1, "name": name, "owner_name": "x"} for name in names]})
+        return ok({"databases": [self.database(branch_id, name) for name in names]})
+
+    def database(self, branch_id, name):
+        times = {"created_at": wire(self.now), "updated_at": wire(self.now)}
+        return {**times, "branch_id": branch_id, "id": 1, "name": name, "owner_name": f"owner-of-{name}"}
 
 
 def wire(moment):
@@ -416,6 +428,13 @@ def test_a_failed_operation_is_raised_with_its_error(cloud, run):
     assert error.hint
 
 
+def test_what_was_made_is_not_lost_when_waiting_fails(run):
+    """The id of a branch whose endpoint did not start is in the error."""
+    (error,) = run(lambda neon: neon.branches.create("p", name="bad", wait=True))
+    assert isinstance(error, errors.OperationFailed)
+    assert error.reply.branch.name == "bad"
+
+
 def test_a_wait_has_an_end(cloud, run):
     slow = cloud.operation("br", "running")
     (error,) = run(lambda neon: neon.operations.wait("p", [slow["id"]], timeout=0.3))
@@ -438,14 +457,22 @@ def main(cloud):
 
 
 @pytest.mark.usefixtures("main")
-def test_the_only_database_and_role_of_the_default_branch(run_one):
+def test_the_only_database_of_the_default_branch_and_its_owner(cloud, run_one):
     uri = run_one(lambda neon: neon.connection_string("p"))
-    assert uri == "postgresql://branch_id=br-main&database_name=one&role_name=one&pooled=false"
+    assert uri == "postgresql://branch_id=br-main&database_name=one&role_name=owner-of-one&pooled=false"
+    assert len(cloud.seen) == 3
+
+
+@pytest.mark.usefixtures("main")
+def test_the_owner_of_the_database_that_is_named(cloud, run_one):
+    uri = run_one(lambda neon: neon.connection_string("p", database="d"))
+    assert uri == "postgresql://branch_id=br-main&database_name=d&role_name=owner-of-d&pooled=false"
+    assert len(cloud.seen) == 3
 
 
 def test_those_of_the_endpoints_branch(run_one):
     uri = run_one(lambda neon: neon.connection_string("p", endpoint="ep", pooled=True))
-    assert uri == "postgresql://branch_id=br-of-ep&endpoint_id=ep&database_name=two&role_name=two&pooled=true"
+    assert uri == "postgresql://branch_id=br-of-ep&endpoint_id=ep&database_name=two&role_name=owner-of-two&pooled=true"
 
 
 def test_what_is_named_is_not_looked_up(cloud, run_one):
@@ -461,14 +488,11 @@ def test_an_empty_branch_is_not_the_default_one(cloud, run):
     assert not any("connection_uri" in each for each in cloud.seen)
 
 
-@pytest.mark.parametrize("kind", ["database", "role"])
-def test_several_are_named(run, kind):
-    given = {"database": "d", "role": "r"}
-    del given[kind]
-    (error,) = run(lambda neon: neon.connection_string("p", branch="br-x", **given))
+def test_several_databases_are_named(run):
+    (error,) = run(lambda neon: neon.connection_string("p", branch="br-x", role="r"))
     assert isinstance(error, errors.Ambiguous)
     assert error.ids == ("a", "b")
-    assert f"2 {kind}s: a, b" in str(error)
+    assert "2 databases: a, b" in str(error)
 
 
 # lists

@@ -330,7 +330,8 @@ def test_a_reply_that_cannot_be_read_says_where_and_not_what(body, words):
     with pytest.raises(errors.UnreadableReply) as caught:
         finish(PASSWORD, answer(body=body))
     assert words in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(caught.value) + repr(vars(caught.value))
+    assert caught.value.payload.reveal() == body
     assert caught.value.__context__ is None
 
 

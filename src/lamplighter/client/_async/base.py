@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from lamplighter.client._async.pages import Page, Pager
 from lamplighter.client.call import finish, raw_response
+from lamplighter.client.errors import DeadlineExceeded, OperationFailed
 from lamplighter.client.payload import RawResponse
 from lamplighter.client.spec import Spec, build
 
@@ -156,9 +157,13 @@ class ReplyCaller:
         operations = getattr(reply, "operations", None)
         if wait is False or not operations or not isinstance(reply, BaseModel):
             return reply
-        ended = await self.finished(
-            project_id or operations[0].project_id, operations, 300.0 if wait is True else float(wait)
-        )
+        seconds = 300.0 if wait is True else float(wait)
+        try:
+            ended = await self.finished(project_id or operations[0].project_id, operations, seconds)
+        except (DeadlineExceeded, OperationFailed) as error:
+            # Else the id of what was made, and a password that is shown once, would be lost with it.
+            error.reply = reply
+            raise
         return reply.model_copy(update={"operations": ended})
 
     async def finished(self, project_id: str, operations: Iterable[Operation | str], seconds: float) -> list[Operation]:

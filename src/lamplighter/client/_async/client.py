@@ -147,8 +147,8 @@ class AsyncNeon(Groups):
         """A connection string, password included, as the server makes it. It is a secret.
 
         `branch` and `endpoint` are ids; without them it is the default branch and its read-write endpoint. A database
-        or role that is not named has to be the only one of the branch: it is looked up, with up to three more requests.
-        Raises `Ambiguous`, which names those that there are.
+        that is not named has to be the only one of the branch, and a role that is not named is the database's owner:
+        they are looked up, with up to two more requests. Raises `Ambiguous`, which names the databases that there are.
         """
         return await connection_string(
             self, project_id, branch=branch, endpoint=endpoint, database=database, role=role, pooled=pooled

@@ -249,9 +249,11 @@ async def connection_string(
     if branch is None and (database is None or role is None):
         branch = await _branch_of(neon, project_id, endpoint)
     if database is None:
-        database = _only("database", branch, [each.name async for each in neon.databases.list(project_id, str(branch))])
+        found = {each.name: each.owner_name async for each in neon.databases.list(project_id, str(branch))}
+        database = _only("database", branch, list(found))
+        role = role or found[database]
     if role is None:
-        role = _only("role", branch, [each.name async for each in neon.roles.list(project_id, str(branch))])
+        role = (await neon.databases.get(project_id, str(branch), database)).owner_name
     return await neon.projects.connection_uri(
         project_id,
         database_name=database,

@@ -248,9 +248,11 @@ def connection_string(
     if branch is None and (database is None or role is None):
         branch = _branch_of(neon, project_id, endpoint)
     if database is None:
-        database = _only("database", branch, [each.name for each in neon.databases.list(project_id, str(branch))])
+        found = {each.name: each.owner_name for each in neon.databases.list(project_id, str(branch))}
+        database = _only("database", branch, list(found))
+        role = role or found[database]
     if role is None:
-        role = _only("role", branch, [each.name for each in neon.roles.list(project_id, str(branch))])
+        role = (neon.databases.get(project_id, str(branch), database)).owner_name
     return neon.projects.connection_uri(
         project_id,
         database_name=database,
