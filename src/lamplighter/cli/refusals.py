@@ -39,7 +39,7 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (sdk.NotAvailable, "`lamp api --list` shows what Lamplighter's own server answers"),
     (sdk.Locked, "another operation is under way; `lamp operations list` shows it, and `--wait` waits for its end"),
     (sdk.UnreadableReply, "is this the address of a Neon API? `lamp context` shows it"),
-    (sdk.ConnectionFailed, "is that the right server, and is it running? `lamp context` shows where the address comes from"),
+    (sdk.ConnectionFailed, "is that server right, and running? `lamp context` shows where the address comes from"),
 )
 
 
