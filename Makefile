@@ -25,11 +25,14 @@ up: setup ## Start the platform here, in the foreground (options: make up ARGS="
 test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/unit -k plan")
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-# Pools for the btrfs and reflink drivers are made in loop files, which needs root and Debian's tools.
+# Pools for the btrfs and reflink drivers are made in loop files, and a keychain is unlocked without a screen: that needs
+# root and Debian's tools.
 system-tools:
-	@if [ "$$(id -u)" = 0 ] && ! { command -v mkfs.btrfs && command -v mkfs.xfs; } >/dev/null; then \
-	  echo "Installing btrfs-progs and xfsprogs for the tests of the storage drivers"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq btrfs-progs xfsprogs >/dev/null; fi
+	@if [ "$$(id -u)" = 0 ] && ! { command -v mkfs.btrfs && command -v mkfs.xfs && command -v gnome-keyring-daemon && \
+	  command -v dbus-run-session && command -v secret-tool; } >/dev/null; then \
+	  echo "Installing what tests of storage drivers and keychains need"; apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    btrfs-progs xfsprogs gnome-keyring dbus libsecret-tools >/dev/null; fi
 
 check: setup ## Lint, types, import rules, and whether what is generated is up to date
 	$(BIN)/ruff check .

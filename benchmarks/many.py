@@ -28,8 +28,11 @@ def run(lamp: Lamp, report: Report, *, driver: str, branches: int) -> None:
     made = lamp.project(name="many")
     project_id, endpoint_id = made["project"]["id"], made["endpoints"][0]["id"]
     load(uri_of(made), "1 GiB")
-    # Checkpointed, and for overlay frozen: what every branch then shares.
-    lamp.call("POST", f"/projects/{project_id}/endpoints/{endpoint_id}/restart")
+    # Overlay shares what was frozen, and freezes when a sleeping parent is branched: once, before the measured ones.
+    lamp.call("POST", f"/projects/{project_id}/endpoints/{endpoint_id}/suspend")
+    lamp.settle(project_id)
+    lamp.branch(project_id, endpoint=False)
+    lamp.call("POST", f"/projects/{project_id}/endpoints/{endpoint_id}/start")
     lamp.settle(project_id)
     memory, space = available_memory(), disk(lamp)
     times = []

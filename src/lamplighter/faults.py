@@ -1,8 +1,8 @@
 """Named points at which a test can kill this process, to prove that what follows a crash is right.
 
 A point does nothing unless the environment arms it: `LAMP_FAULT=branch.create.after_clone` ends the process with
-SIGKILL when that point is reached, `LAMP_FAULT=NAME:3` when it is reached for the third time. Every point is declared
-in `POINTS`, so that the tests can visit all of them.
+SIGKILL when that point is reached, `LAMP_FAULT=NAME:3` when it is reached for the third time, `LAMP_FAULT=keys.*:3` at
+the third point reached of those that begin so. Every point is declared in `POINTS`, so that the tests can visit all.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ POINTS: frozenset[str] = frozenset(
         "endpoint.delete.after_stop",
         "branch.apply.after_start",
         "branch.apply.after_change",
+        "keys.journal.before",
+        "keys.journal.after",
+        "keys.mint.before",
+        "keys.mint.after",
+        "keys.store.before",
+        "keys.store.after",
+        "keys.revoke.before",
+        "keys.revoke.after",
+        "keys.withdraw.before",
+        "keys.withdraw.after",
     }
 )
 
@@ -44,8 +54,8 @@ def point(name: str) -> None:
     if not armed:
         return
     wanted, _, count = armed.partition(":")
-    if wanted != name:
+    if wanted != name and not (wanted.endswith("*") and name.startswith(wanted[:-1])):
         return
-    _hits[name] += 1
-    if _hits[name] >= int(count or 1):
+    _hits[wanted] += 1
+    if _hits[wanted] >= int(count or 1):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -16,7 +16,8 @@ ALL = [pytest.param(kind, point, id=f"{kind.__name__}-{point}") for kind in SCEN
 def test_every_point_has_a_scenario() -> None:
     """A fault point that is added without a scenario fails here."""
     covered = {point.partition(":")[0] for kind in SCENARIOS for point in kind.points}
-    assert covered == faults.POINTS
+    # Those of key rotation are killed in tests/faults/keys.
+    assert covered == {point for point in faults.POINTS if not point.startswith("keys.")}
 
 
 @pytest.mark.parametrize(("kind", "point"), ALL)

@@ -44,6 +44,10 @@ ACCOUNT: Mapping[str, tuple[str, str]] = {
     "me": ("lamplighter.cli.me:me", "Show who the key belongs to, and which server it is for."),
     "orgs": ("lamplighter.cli.orgs:orgs", "List organizations and their members."),
     "api-keys": ("lamplighter.cli.api_keys:api_keys", "List, create and revoke API keys."),
+    "keys": (
+        "lamplighter.cli.keys:keys",
+        "Mint API keys, put them into stores, rotate, audit and revoke them.",
+    ),
     "login": ("lamplighter.cli.login:login", "Keep the API key of a server, under a name."),
     "logout": ("lamplighter.cli.login:logout", "Forget the key of a server."),
     "use": ("lamplighter.cli.use:use", "Choose the server that commands and the SDK talk to."),

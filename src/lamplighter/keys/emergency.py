@@ -1,0 +1,211 @@
+"""A key leaked: which one is it, what breaks without it, and how it is put out of use and replaced.
+
+Cut first, then mint another (`cut`, then `Manager.rotate`); or swap, where an outage is worse than some more minutes.
+A leaked value is looked up by its HMAC, without a network; only one that the journal does not know is tried on Neon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from lamplighter.keys.errors import NeonFailed, NotProven, PolicyError
+from lamplighter.keys.fold import State
+from lamplighter.keys.manager import Manager, scope_of
+from lamplighter.keys.neon import Identity
+from lamplighter.keys.plan import LiveKey
+from lamplighter.keys.records import Scope
+from lamplighter.keys.sinks.registry import sink_of
+from lamplighter.keys.value import KeyBuffer
+
+How = Literal["id", "name", "journal", "use"]
+
+#: Neon may note uses in whole seconds.
+_BETWEEN_LISTINGS: Final = 1.1
+_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """The key that leaked. `holders` are the addresses of sinks that may hold it; `live` False: it is dead already.
+
+    `how` says what it was told by: its id, its name, the HMAC of its value, or that Neon saw it used. `mac` is that
+    HMAC, where the value was given and the journal does not know it.
+    """
+
+    key_id: int
+    name: str
+    scope: Scope
+    how: How
+    lineage: str | None = None
+    holders: tuple[str, ...] = ()
+    live: bool = True
+    last_used_at: str | None = None
+    last_used_from: tuple[str, ...] = ()
+    mac: str | None = None
+
+    @property
+    def key(self) -> LiveKey:
+        return LiveKey(id=self.key_id, name=self.name, project_id=self.scope.project_id)
+
+
+def by_text(text: str, manager: Manager, state: State, *, org_id: str | None = None) -> Leak:
+    """The key of this id or name. Raises PolicyError for a name that several have, NeonFailed (404) for none."""
+    if text.isascii() and text.isdecimal():
+        return _by_id(int(text), manager, state, org_id=org_id)
+    lists = [Scope(kind="organization", org_id=org_id)] if org_id else _lists(manager, state)
+    found = [
+        (key, scope_of(key, scope))
+        for scope in lists
+        for key in manager.server.list(scope).values()
+        # The rotation id at its end is not what people know a key by.
+        if key.name == text or key.name.rpartition(".")[0] == text
+    ]
+    if not found:
+        raise NeonFailed(f"no live key is called {text!r}", status=404, hint="`lamp keys list` shows them")
+    if len(found) > 1:
+        ids = ", ".join(str(key.id) for key, _ in found)
+        raise PolicyError(f"{len(found)} live keys are called {text!r}: {ids}", hint="name one of them by its id")
+    return _leak(*found[0], "name", manager, state)
+
+
+def _by_id(key_id: int, manager: Manager, state: State, *, org_id: str | None) -> Leak:
+    known = state.lineage_of(key_id)
+    if known is not None:
+        key = known.keys[key_id]
+        listed = manager.server.list(key.scope).get(key_id)
+        return _known(key_id, state, listed, "id")
+    return _leak(*manager.find(key_id, org_id=org_id, state=state), "id", manager, state)
+
+
+def by_value(value: KeyBuffer, manager: Manager) -> Leak:
+    """The key that has this value. The journal has to be entered.
+
+    Raises NeonFailed for a value that Neon does not accept (404), and when it cannot be told which key it is.
+    """
+    state = manager.journal.state
+    key_id = state.id_of(value.mac(manager.journal.salt))
+    if key_id is not None:
+        known = state.lineage_of(key_id)
+        assert known is not None
+        listed = manager.server.list(known.keys[key_id].scope).get(key_id)
+        return _known(key_id, state, listed, "journal")
+    who = _tried(value, manager)
+    kind = who.kind
+    if kind is None:
+        raise NotProven("what leaked is no API key: Neon says that it is something else", hint="see whose it is")
+    if kind == "personal" and who.account_id != manager.server.identity().account_id:
+        raise NeonFailed(
+            f"the leaked key is a personal key of another account ({who.account_id})",
+            hint="only its user can revoke it; ask them to, at once",
+        )
+    scope = Scope(kind="personal") if kind == "personal" else Scope(kind="organization", org_id=who.account_id)
+    if manager.server.mac(manager.journal.salt) == value.mac(manager.journal.salt):
+        raise PolicyError(
+            "the leaked key is the minter itself, which cannot revoke itself",
+            hint="make another minter (`lamp keys init`), then run this with that one",
+        )
+    key = _by_use(value, scope, manager)
+    leak = _leak(key, scope_of(key, scope), "use", manager, state)
+    return replace(leak, mac=value.mac(manager.journal.salt))
+
+
+def _tried(value: KeyBuffer, manager: Manager) -> Identity:
+    try:
+        return manager.server.try_key(value)
+    except NotProven:
+        # Raised below: what that error says is meant of a new key.
+        pass
+    raise NeonFailed(
+        "the server does not accept the leaked key: there it is not live, or not any more",
+        status=404,
+        hint="if it is of another server: --api-host, or another minter",
+    )
+
+
+def _by_use(value: KeyBuffer, scope: Scope, manager: Manager) -> LiveKey:
+    """The one key whose last use moves when we use it, and does not when we do not."""
+    candidates: set[int] | None = None
+    listed: Mapping[int, LiveKey] = {}
+    for _ in range(_ROUNDS):
+        before = _uses(manager, scope)
+        manager.clock.sleep(_BETWEEN_LISTINGS)
+        idle = _uses(manager, scope)
+        manager.clock.sleep(_BETWEEN_LISTINGS)
+        manager.server.try_key(value)
+        listed = manager.server.list(scope)
+        after = {key.id: key.last_used_at for key in listed.values()}
+        moved = {key_id for key_id, at in after.items() if at != idle.get(key_id)}
+        moved -= {key_id for key_id, at in idle.items() if at != before.get(key_id)}
+        candidates = moved if candidates is None else (candidates & moved or moved)
+        if len(candidates) == 1:
+            return listed[candidates.pop()]
+    among = ", ".join(map(str, sorted(candidates or listed)))
+    raise NeonFailed(
+        "the leaked key works, but which one it is cannot be told by its use",
+        hint=f"it is one of {among}: `lamp keys list` shows their uses; then give its id",
+    )
+
+
+def _uses(manager: Manager, scope: Scope) -> dict[int, str | None]:
+    return {key.id: key.last_used_at for key in manager.server.list(scope).values()}
+
+
+def _lists(manager: Manager, state: State) -> list[Scope]:
+    known = [Scope(kind="personal")] if manager.server.identity().kind == "personal" else []
+    return list({each.org_id: each for each in [*known, *manager.scopes(state)]}.values())
+
+
+def _known(key_id: int, state: State, listed: LiveKey | None, how: How) -> Leak:
+    lineage = state.lineage_of(key_id)
+    assert lineage is not None
+    key = lineage.keys[key_id]
+    return Leak(
+        key_id=key_id,
+        name=key.name,
+        scope=key.scope,
+        how=how,
+        lineage=lineage.name,
+        holders=lineage.holders(key_id),
+        live=listed is not None,
+        last_used_at=listed.last_used_at if listed else None,
+        last_used_from=listed.last_used_from if listed else (),
+    )
+
+
+def _leak(key: LiveKey, scope: Scope, how: How, manager: Manager, state: State) -> Leak:
+    if state.lineage_of(key.id) is not None:
+        return _known(key.id, state, key, how)
+    policy = manager.policy
+    # Made by another machine: this journal does not know it, but its name says where it belongs.
+    lineage = next((name for name, each in policy.lineages.items() if each.naming.rid_of(key.name) is not None), None)
+    return Leak(
+        key_id=key.id,
+        name=key.name,
+        scope=scope,
+        how=how,
+        lineage=lineage,
+        holders=tuple(sink_of(each).describe() for each in policy.sinks_of(lineage)) if lineage else (),
+        last_used_at=key.last_used_at,
+        last_used_from=key.last_used_from,
+    )
+
+
+def what_breaks(leak: Leak) -> list[str]:
+    """Sentences for whoever decides. Pure."""
+    if not leak.live:
+        return [f"key {leak.key_id} ({leak.name}) is not live any more"]
+    told = [f"key {leak.key_id} ({leak.name}, {leak.scope}) is revoked, at once and for good"]
+    told += [f"{address} may hold it: what reads it there fails until the new key is there" for address in leak.holders]
+    if not leak.holders:
+        told.append("no store is known to hold it: whatever uses it is locked out")
+    if leak.last_used_at is not None:
+        where = f" from {', '.join(leak.last_used_from)}" if leak.last_used_from else ""
+        told.append(f"it was last used at {leak.last_used_at}{where}")
+    return told
+
+
+def cut(leak: Leak, manager: Manager) -> bool:
+    """Revoke it, although sinks may hold it. False: it was gone already. Raises as `Manager.revoke`."""
+    return manager.revoke(leak.key, leak.scope, reason="emergency: it leaked", forced=True, mac=leak.mac)

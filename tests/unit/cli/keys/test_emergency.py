@@ -1,0 +1,242 @@
+"""Which key leaked, on a server in memory that notes uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lamplighter.keys import records as rec
+from lamplighter.keys.emergency import by_text, by_value, cut, what_breaks
+from lamplighter.keys.errors import MinterUnfit, NeonFailed, NotProven, PolicyError
+from lamplighter.keys.journal import Journal
+from lamplighter.keys.manager import UNMANAGED, Manager
+from lamplighter.keys.neon import Identity, KeyServer, MintedKey
+from lamplighter.keys.plan import LiveKey
+from lamplighter.keys.records import Scope, SinkRef
+from lamplighter.keys.rotate import Clock
+from lamplighter.keys.value import KeyBuffer
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+PERSONAL = Scope(kind="personal")
+STORE = "dotenv:/tmp/a.env#KEY"
+
+
+class Server(KeyServer):
+    """Key 1 is the one that is worked with. `busy` keys are used by somebody else all the time."""
+
+    def __init__(self) -> None:
+        self.values = {1: b"value-1", 2: b"value-2", 3: b"value-3"}
+        self.keys = {each: LiveKey(id=each, name=f"key-{each}") for each in self.values}
+        self.uses = 0
+        self.busy: set[int] = set()
+
+    def use(self, key_id: int) -> None:
+        self.uses += 1
+        self.keys[key_id] = replace(self.keys[key_id], last_used_at=f"use {self.uses}")
+
+    def mint(self, scope: Scope, name: str) -> MintedKey:
+        raise NotImplementedError
+
+    def list(self, scope: Scope) -> Mapping[int, LiveKey]:
+        for each in (1, *self.busy):
+            self.use(each)
+        return dict(self.keys)
+
+    def revoke(self, scope: Scope, key_id: int) -> bool:
+        return self.keys.pop(key_id, None) is not None
+
+    def identity(self) -> Identity:
+        return Identity(account_id="me", method="api_key_user")
+
+    def check(self, scope: Scope, key_id: int, value: KeyBuffer) -> Identity:
+        raise NotImplementedError
+
+    def try_key(self, value: KeyBuffer) -> Identity:
+        with value.reveal() as view:
+            found = next((each for each in self.keys if self.values[each] == bytes(view)), None)
+        if found is None:
+            raise NotProven("Neon does not accept the new key: HTTP 401")
+        self.use(found)
+        return self.identity()
+
+    def mac(self, salt: bytes) -> str:
+        return KeyBuffer(bytearray(b"value-1")).mac(salt)
+
+    def sign_in(self, value: KeyBuffer) -> KeyServer:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    found = Manager(
+        server=Server(),
+        journal=Journal(tmp_path / "state"),
+        minter_id=1,
+        clock=Clock(now=lambda: NOW, monotonic=lambda: 0.0, sleep=lambda seconds: None),
+    )
+    with found.journal:
+        yield found
+
+
+def know(manager: Manager, key_id: int, *, value: bytes | None = None, sinks: tuple[str, ...] = (STORE,)) -> None:
+    mac = None if value is None else KeyBuffer(bytearray(value)).mac(manager.journal.salt)
+    refs = tuple(SinkRef(each) for each in sinks)
+    name = f"key-{key_id}"
+    manager.journal.append(
+        rec.Adopted(at=NOW, lineage="ci", key_id=key_id, name=name, scope=PERSONAL, sinks=refs, mac=mac)
+    )
+
+
+def value(text: bytes) -> KeyBuffer:
+    return KeyBuffer(bytearray(text))
+
+
+class TestByValue:
+    def test_the_journal_knows_it_without_using_it(self, manager: Manager) -> None:
+        know(manager, 2, value=b"value-2")
+        leak = by_value(value(b"value-2"), manager)
+        assert (leak.key_id, leak.how, leak.lineage, leak.holders) == (2, "journal", "ci", (STORE,))
+        assert leak.last_used_at is None
+
+    def test_one_that_is_revoked_already_is_still_known(self, manager: Manager) -> None:
+        know(manager, 2, value=b"value-2")
+        manager.server.revoke(PERSONAL, 2)
+        leak = by_value(value(b"value-2"), manager)
+        assert not leak.live
+        assert what_breaks(leak) == ["key 2 (key-2) is not live any more"]
+
+    def test_any_other_shows_by_its_use(self, manager: Manager) -> None:
+        leak = by_value(value(b"value-3"), manager)
+        assert (leak.key_id, leak.how, leak.lineage) == (3, "use", None)
+
+    def test_keys_in_use_elsewhere_are_told_from_it(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.busy = {2}
+        assert by_value(value(b"value-3"), manager).key_id == 3
+
+    def test_one_that_others_use_as_well_cannot_be_told(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.busy = {2, 3}
+        with pytest.raises(NeonFailed, match="cannot be told") as raised:
+            by_value(value(b"value-3"), manager)
+        assert "lamp keys list" in (raised.value.hint or "")
+
+    def test_a_dead_one_is_nothing_to_revoke(self, manager: Manager) -> None:
+        with pytest.raises(NeonFailed, match="not live") as raised:
+            by_value(value(b"value-9"), manager)
+        assert raised.value.status == 404
+
+    def test_the_minter_itself(self, manager: Manager) -> None:
+        with pytest.raises(PolicyError, match="the minter itself"):
+            by_value(value(b"value-1"), manager)
+
+
+class TestByText:
+    def find(self, manager: Manager, text: str) -> object:
+        return by_text(text, manager, manager.journal.state)
+
+    def test_an_id(self, manager: Manager) -> None:
+        assert self.find(manager, "3").name == "key-3"
+
+    def test_a_name_without_its_rotation_id(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.keys[3] = LiveKey(id=3, name="ci-2026-Q4.abcdefghij")
+        assert self.find(manager, "ci-2026-Q4").key_id == 3
+
+    def test_a_name_of_several(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.keys[3] = LiveKey(id=3, name="key-2")
+        with pytest.raises(PolicyError, match="2, 3"):
+            self.find(manager, "key-2")
+
+    @pytest.mark.parametrize("text", ["99", "nobody"])
+    def test_none(self, manager: Manager, text: str) -> None:
+        with pytest.raises(NeonFailed) as raised:
+            self.find(manager, text)
+        assert raised.value.status == 404
+
+
+class TestCut:
+    def test_although_stores_hold_it(self, manager: Manager) -> None:
+        know(manager, 2, value=b"value-2")
+        assert cut(by_text("2", manager, manager.journal.state), manager)
+        assert 2 not in manager.server.list(PERSONAL)
+        kinds = [each.kind for each in manager.journal.records]
+        assert kinds == ["adopt", "revoke_intent", "revoked"]
+
+    def test_one_that_no_lineage_has_is_told_of_apart(self, manager: Manager) -> None:
+        know(manager, 2)
+        assert cut(by_text("3", manager, manager.journal.state), manager)
+        assert {each.lineage for each in manager.journal.records[1:]} == {UNMANAGED}
+        assert manager.journal.state.lineage("ci").current == 2
+
+    def test_never_our_own(self, manager: Manager) -> None:
+        with pytest.raises(MinterUnfit):
+            cut(by_text("1", manager, manager.journal.state), manager)
+        assert 1 in manager.server.list(PERSONAL)
+
+
+class TestRevoke:
+    def revoke(self, manager: Manager, key_id: int, **options: bool) -> bool:
+        key = manager.server.list(PERSONAL)[key_id]
+        return manager.revoke(key, PERSONAL, reason="somebody asked", **options)
+
+    def test_what_a_store_may_hold_stays(self, manager: Manager) -> None:
+        know(manager, 2)
+        with pytest.raises(NotProven, match="may still hold key 2"):
+            self.revoke(manager, 2)
+        assert [each.kind for each in manager.journal.records] == ["adopt"]
+
+    def test_unless_it_is_forced(self, manager: Manager) -> None:
+        know(manager, 2)
+        assert self.revoke(manager, 2, forced=True)
+
+    def test_the_last_of_a_lineage_stays(self, manager: Manager) -> None:
+        know(manager, 2, sinks=())
+        with pytest.raises(NotProven, match="last live key"):
+            self.revoke(manager, 2)
+
+    def test_a_key_that_nobody_knows(self, manager: Manager) -> None:
+        assert self.revoke(manager, 3)
+        assert manager.names(manager.journal.state) == ()
+
+
+class TestOwnKey:
+    """Without a policy nobody says which key it is that works here."""
+
+    def know(self, manager: Manager) -> int | None:
+        manager.minter_id = None
+        return manager.know_own(manager.journal.state)
+
+    def test_by_its_use(self, manager: Manager) -> None:
+        assert self.know(manager) == 1
+
+    def test_the_only_one(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.keys = {1: manager.server.keys[1]}
+        assert self.know(manager) == 1
+        assert manager.server.uses == 1
+
+    def test_another_in_use_all_the_time(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.busy = {2}
+        assert self.know(manager) is None
+
+    def test_the_journal_knows_it(self, manager: Manager) -> None:
+        know(manager, 1, value=b"value-1")
+        assert self.know(manager) == 1
+        assert isinstance(manager.server, Server)
+        assert manager.server.uses == 0
+
+    def test_where_it_is_not_known_nothing_that_could_be_it_is_revoked(self, manager: Manager) -> None:
+        assert isinstance(manager.server, Server)
+        manager.server.busy = {2}
+        manager.minter_id = None
+        with pytest.raises(MinterUnfit, match="may be the one"):
+            manager.revoke(manager.server.keys[3], PERSONAL, reason="somebody asked")
+        assert 3 in manager.server.keys
+        assert manager.journal.records == []

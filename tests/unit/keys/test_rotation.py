@@ -1,0 +1,253 @@
+"""What a rotation does when something around it fails, and what it tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from lamplighter.keys.errors import MinterUnfit, NotProven, PolicyError, SinkRefused, SinkUnreachable, WrongScope
+from lamplighter.keys.fold import Lineage
+from lamplighter.keys.neon import Identity, KeyServer
+from lamplighter.keys.records import Scope
+from lamplighter.keys.rotate import Event, Rotation, recover_all
+from lamplighter.keys.sinks.base import Receipt
+from lamplighter.keys.value import KeyBuffer
+from unit.keys.simulation import LINEAGE, SimJournal, SimNeon, SimSink, World, adopted, finish, rotation
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    adopted(world, ["R0", "W1"])
+    return world
+
+
+def lineage(world: World) -> Lineage:
+    return world.state().lineage(LINEAGE)
+
+
+class Failing(SimSink):
+    """Does not do what `fails` names, so many times."""
+
+    def __init__(self, world: World, address: str, *, fails: str, times: int = 1000) -> None:
+        super().__init__(world, address)
+        self.fails = fails
+        self.times = times
+
+    def _maybe(self, what: str, error: Exception) -> None:
+        if self.fails == what and self.times:
+            self.times -= 1
+            raise error
+
+    def check(self) -> str:
+        self._maybe("check", SinkRefused(address=self.address))
+        return super().check()
+
+    def write(self, value: KeyBuffer, marker: str) -> Receipt:
+        self._maybe("write", SinkUnreachable(address=self.address))
+        return super().write(value, marker)
+
+    def metadata(self) -> Receipt | None:
+        self._maybe("metadata", SinkUnreachable(address=self.address))
+        return super().metadata()
+
+
+def test_a_sink_that_is_down_is_found_out_before_anything_is_minted(world: World):
+    sinks = [SimSink(world, "R0"), Failing(world, "W1", fails="check")]
+    with pytest.raises(SinkRefused, match="W1"):
+        rotation(world, [], sinks=sinks).run()
+    assert world.posted == []
+    assert not lineage(world).unfinished
+
+
+def test_a_sink_that_goes_down_before_any_was_told_undoes_the_rotation(world: World):
+    sinks = [Failing(world, "R0", fails="metadata"), SimSink(world, "W1")]
+    with pytest.raises(SinkUnreachable, match="R0"):
+        rotation(world, [], sinks=sinks).run()
+    assert set(world.live) == {1, 2}
+    assert not lineage(world).unfinished
+
+
+def test_a_sink_that_goes_down_in_the_middle_leaves_a_rotation_to_be_resumed(world: World):
+    """The value is taken from the sink that can be read: no second key is needed."""
+    sinks = [SimSink(world, "R0"), Failing(world, "W1", fails="write")]
+    with pytest.raises(SinkUnreachable, match="W1"):
+        rotation(world, [], sinks=sinks).run()
+    assert set(world.live) == {1, 2, 3}
+    assert lineage(world).unfinished
+    assert finish(world, ["R0", "W1"]).state == "done"
+    assert set(world.live) == {1, 3}
+    assert world.wrong == []
+
+
+def test_a_sink_that_is_away_for_a_moment_is_written_again(world: World):
+    sinks = [SimSink(world, "R0"), Failing(world, "W1", fails="write", times=2)]
+    assert rotation(world, [], sinks=sinks).run().state == "done"
+
+
+def test_readable_sinks_come_first_and_the_one_we_live_on_last(world: World):
+    world = World()
+    stored: list[str | None] = []
+
+    def see(event: Event) -> None:
+        if event.step == "store":
+            stored.append(event.sink)
+
+    sinks = [SimSink(world, each) for each in ("W0", "R1", "R2", "W3")]
+    rotation(world, [], sinks=sinks, last="R1", before=see).run()
+    assert stored == ["R2", "W0", "W3", "R1"]
+
+
+def test_hooks_surround_each_effect_and_progress_tells_of_every_step(world: World):
+    before: list[str | None] = []
+    after: list[str | None] = []
+    said: list[str] = []
+    outcome = rotation(
+        world,
+        ["R0", "W1"],
+        soak=5.0,
+        before=lambda event: before.append(event.step),
+        after=lambda event: after.append(event.step),
+        progress=lambda event: said.append(event.sentence),
+    ).run()
+    assert before == after == ["mint", "store", "store", "verify", "soak", "revoke"]
+    assert len(said) > len(before)
+    assert all(said)
+    assert (outcome.state, outcome.key_id, outcome.revoked) == ("done", 3, (2,))
+    assert outcome.levels == {"R0": "value", "W1": "metadata"}
+
+
+def test_a_hook_that_raises_stops_the_rotation_there(world: World):
+    class NotNowError(Exception):
+        pass
+
+    def stop(event: Event) -> None:
+        if event.step == "revoke":
+            raise NotNowError
+
+    with pytest.raises(NotNowError):
+        rotation(world, ["R0", "W1"], before=stop).run()
+    assert set(world.live) == {1, 2, 3}
+    assert finish(world, ["R0", "W1"]).state == "done"
+
+
+def test_what_was_soaking_when_another_rotation_is_asked_for_is_finished_and_counts(world: World):
+    """One unfinished rotation of a lineage at a time, and not two keys where one is wanted."""
+    assert rotation(world, ["R0", "W1"], soak=60.0, wait=False).run().state == "soaking"
+    world.seconds += 61
+    assert rotation(world, ["R0", "W1"], soak=60.0).run().key_id == 3
+    assert len(world.posted) == 1
+
+
+def test_what_was_unfinished_for_other_sinks_is_finished_and_then_the_new_one_made(world: World):
+    assert rotation(world, ["R0", "W1"], soak=60.0, wait=False).run().state == "soaking"
+    world.seconds += 61
+    assert rotation(world, ["R0", "W1", "W2"]).run().key_id == 4
+    assert set(world.live) == {1, 4}
+    assert world.key_in("W2") == 4
+
+
+def test_a_consumer_that_is_seen_is_part_of_the_proof(world: World):
+    def use(seconds: float) -> None:
+        world.seconds += seconds
+        world.used[3] = "later than us"
+
+    clock = rotation(world, [])._clock
+    clock = type(clock)(now=clock.now, monotonic=clock.monotonic, sleep=use)
+    assert rotation(world, ["R0", "W1"], consumer=60.0, clock=clock).run().consumer == "later than us"
+
+
+def test_a_consumer_that_is_not_seen_leaves_the_old_key(world: World):
+    with pytest.raises(NotProven, match="nobody used the new key within 60 s"):
+        rotation(world, ["R0", "W1"], consumer=60.0).run()
+    assert 2 in world.live
+    assert lineage(world).unfinished
+
+
+class Vain(SimSink):
+    """Says yes, and forgets."""
+
+    def write(self, value: KeyBuffer, marker: str) -> Receipt:
+        return Receipt(version="new")
+
+
+@pytest.mark.parametrize("address", ["R0", "W0"])
+def test_a_sink_that_says_yes_and_does_nothing_is_not_believed(address: str):
+    world = World()
+    adopted(world, [address])
+    with pytest.raises(NotProven) as raised:
+        rotation(world, [], sinks=[Vain(world, address)]).run()
+    assert raised.value.address == address
+    assert 2 in world.live
+
+
+class Elsewhere(SimNeon):
+    """Mints for something else than was asked."""
+
+    def mint(self, scope: Scope, name: str):
+        minted = super().mint(scope, name)
+        return type(minted)(key_id=minted.key_id, project_id="another", value=minted.value)
+
+
+class Refusing(SimNeon):
+    def check(self, scope: Scope, key_id: int, value: KeyBuffer) -> Identity:
+        raise NotProven("Neon does not accept the new key")
+
+
+class Organization(SimNeon):
+    def identity(self) -> Identity:
+        return Identity(account_id="org", method="api_key_org")
+
+
+@pytest.mark.parametrize(
+    ("server", "error"), [(Elsewhere, WrongScope), (Refusing, NotProven), (Organization, MinterUnfit)]
+)
+def test_a_key_that_is_not_what_was_asked_for_is_withdrawn(world: World, server: type[SimNeon], error: type[Exception]):
+    one = rotation(world, ["R0", "W1"])
+    one._server = server(world)
+    with pytest.raises(error):
+        one.run()
+    assert set(world.live) == {1, 2}
+    assert {world.key_in(each) for each in ("R0", "W1")} == {2}
+    assert not lineage(world).unfinished
+
+
+def test_what_cannot_be_meant_is_refused(world: World):
+    with pytest.raises(PolicyError):
+        rotation(world, ["R0", "R0"]).run()
+    with pytest.raises(PolicyError):
+        rotation(world, ["R0"], scope=None).run()
+
+
+def test_every_lineage_is_recovered_on_its_own(world: World):
+    """What stops one does not stop the others."""
+    rotation(world, ["R0", "W1"], soak=60.0, wait=False).run()
+    world.seconds += 61
+
+    def resolve(ref: object) -> SimSink:
+        return SimSink(world, getattr(ref, "address", ""))
+
+    server: KeyServer = SimNeon(world)
+    options = {"clock": rotation(world, [])._clock, "resolve": resolve}
+    outcomes, errors = recover_all(server, SimJournal(world), **options)
+    assert ([each.state for each in outcomes], errors) == (["done"], {})
+    assert recover_all(server, SimJournal(world), **options) == ([], {})
+
+
+def test_no_value_is_held_when_it_is_not_needed_any_more(world: World):
+    """From the proof on, and after an error."""
+    held: list[tuple[str | None, bool]] = []
+    one = rotation(world, ["R0", "W1"])
+    buffers: list[KeyBuffer] = []
+    write = SimSink.write
+
+    class Keeping(SimSink):
+        def write(self, value: KeyBuffer, marker: str) -> Receipt:
+            buffers.append(value)
+            return write(self, value, marker)
+
+    one = rotation(world, [], sinks=[Keeping(world, "R0"), Keeping(world, "W1")])
+    one._before = lambda event: held.append((event.step, any(bool(each) for each in buffers)))
+    assert isinstance(one, Rotation)
+    one.run()
+    assert held == [("mint", False), ("store", False), ("store", True), ("verify", True), ("revoke", False)]
+    assert not any(bool(each) for each in buffers)
