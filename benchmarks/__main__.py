@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from benchmarks import branching, many, starting, tools
+from benchmarks import branching, keys, many, starting, tools
 from benchmarks.harness import SIZES, Report, platform_on
 
-PARTS = "abcdefgh"
+PARTS = "abcdefghij"
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -53,6 +53,10 @@ def of_tools(report: Report, only: list[str], *, rounds: int) -> None:
     if "h" in only:
         with platform_on("overlay") as lamp:
             tools.long_list(lamp, report, rounds=rounds)
+    if "i" in only:
+        keys.rotation(report, rounds=rounds)
+    if "j" in only:
+        keys.audit(report, rounds=rounds)
 
 
 if __name__ == "__main__":
