@@ -26,13 +26,13 @@ test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/u
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # Pools for the btrfs and reflink drivers are made in loop files, and a keychain is unlocked without a screen: that needs
-# root and Debian's tools.
+# root and Debian's tools; strace shows that no key leaks.
 system-tools:
 	@if [ "$$(id -u)" = 0 ] && ! { command -v mkfs.btrfs && command -v mkfs.xfs && command -v gnome-keyring-daemon && \
-	  command -v dbus-run-session && command -v secret-tool; } >/dev/null; then \
-	  echo "Installing what tests of storage drivers and keychains need"; apt-get update -qq && \
+	  command -v dbus-run-session && command -v secret-tool && command -v strace; } >/dev/null; then \
+	  echo "Installing what tests of storage drivers, keychains and leaks need"; apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	    btrfs-progs xfsprogs gnome-keyring dbus libsecret-tools >/dev/null; fi
+	    btrfs-progs xfsprogs gnome-keyring dbus libsecret-tools strace >/dev/null; fi
 
 check: setup ## Lint, types, import rules, and whether what is generated is up to date
 	$(BIN)/ruff check .
