@@ -23,7 +23,7 @@ How = Literal["id", "name", "journal", "use"]
 
 #: Neon may note uses in whole seconds.
 _BETWEEN_LISTINGS: Final = 1.1
-_ROUNDS: Final = 3
+_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,7 @@ def _by_id(key_id: int, manager: Manager, state: State, *, org_id: str | None) -
     known = state.lineage_of(key_id)
     if known is not None:
         key = known.keys[key_id]
+        manager.check_account(known)
         listed = manager.server.list(key.scope).get(key_id)
         return _known(key_id, state, listed, "id")
     return _leak(*manager.find(key_id, org_id=org_id, state=state), "id", manager, state)
@@ -89,6 +90,7 @@ def by_value(value: KeyBuffer, manager: Manager) -> Leak:
     if key_id is not None:
         known = state.lineage_of(key_id)
         assert known is not None
+        manager.check_account(known)
         listed = manager.server.list(known.keys[key_id].scope).get(key_id)
         return _known(key_id, state, listed, "journal")
     who = _tried(value, manager)
@@ -125,7 +127,7 @@ def _tried(value: KeyBuffer, manager: Manager) -> Identity:
 
 
 def _by_use(value: KeyBuffer, scope: Scope, manager: Manager) -> LiveKey:
-    """The one key whose last use moves when we use it, and does not when we do not."""
+    """The one key whose last use moves when we use it, and does not when we do not: twice, for once may be chance."""
     candidates: set[int] | None = None
     listed: Mapping[int, LiveKey] = {}
     for _ in range(_ROUNDS):
@@ -138,9 +140,10 @@ def _by_use(value: KeyBuffer, scope: Scope, manager: Manager) -> LiveKey:
         after = {key.id: key.last_used_at for key in listed.values()}
         moved = {key_id for key_id, at in after.items() if at != idle.get(key_id)}
         moved -= {key_id for key_id, at in idle.items() if at != before.get(key_id)}
-        candidates = moved if candidates is None else (candidates & moved or moved)
-        if len(candidates) == 1:
-            return listed[candidates.pop()]
+        seen_before = set() if candidates is None else candidates & moved
+        candidates = seen_before or moved
+        if len(seen_before) == 1:
+            return listed[seen_before.pop()]
     among = ", ".join(map(str, sorted(candidates or listed)))
     raise NeonFailed(
         "the leaked key works, but which one it is cannot be told by its use",

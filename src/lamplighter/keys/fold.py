@@ -99,6 +99,8 @@ class Lineage:
     revoked: frozenset[int] = frozenset()
     current: int | None = None
     scope: Scope | None = None
+    #: Whose personal keys these are: only that user's list tells whether they are live. None: not known.
+    account: str | None = None
     #: Attempts that were given up half-way since a rotation was last finished.
     pending: tuple[str, ...] = ()
 
@@ -218,6 +220,7 @@ def _(record: rec.Adopted, lineage: Lineage) -> Lineage:
         refs=_refs(lineage, record.sinks),
         current=key.id,
         scope=record.scope,
+        account=(record.account if record.scope.kind == "personal" else None) or lineage.account,
     )
 
 
@@ -226,7 +229,8 @@ def _(record: rec.MintIntent, lineage: Lineage) -> Lineage:
     if record.rid in lineage.attempts:
         raise ValueError("two rotations with one id")
     begun = _with(lineage, Attempt(intent=record))
-    return replace(begun, refs=_refs(lineage, record.sinks), scope=record.scope)
+    account = record.account if record.scope.kind == "personal" else None
+    return replace(begun, refs=_refs(lineage, record.sinks), scope=record.scope, account=account or lineage.account)
 
 
 @_change.register
@@ -245,7 +249,9 @@ def _(record: rec.Found, lineage: Lineage) -> Lineage:
 
 @_change.register
 def _(record: rec.Checked, lineage: Lineage) -> Lineage:
-    return _with(lineage, replace(_attempt(lineage, record.rid), checked=True))
+    attempt = replace(_attempt(lineage, record.rid), checked=True)
+    account = record.account_id if attempt.intent.scope.kind == "personal" else lineage.account
+    return replace(_with(lineage, attempt), account=account)
 
 
 @_change.register

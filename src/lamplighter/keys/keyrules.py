@@ -117,7 +117,8 @@ def orphan(view: View) -> Iterator[Problem]:
             continue
         sentence = "its name is one of ours, but the journal does not know it"
         advice = (
-            f"if another machine made it, look there; else `lamp keys adopt {key.id}` or `lamp keys revoke {key.id}`"
+            f"if another machine made it, look there; else `lamp keys adopt {key.id}` or "
+            f"`lamp keys revoke {key.id} --force`"
         )
         yield view.about(key, sentence, advice)
 

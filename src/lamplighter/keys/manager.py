@@ -21,7 +21,7 @@ from lamplighter.keys.harden import hardened
 from lamplighter.keys.journal import Journal, read_journal
 from lamplighter.keys.naming import RID_LENGTH, Naming
 from lamplighter.keys.neon import KeyServer
-from lamplighter.keys.plan import Candidate, Facts, Listing, LiveKey, OwnKey, why_not_revoke
+from lamplighter.keys.plan import Candidate, Facts, Listing, LiveKey, OwnKey, why_not_revoke, why_not_theirs
 from lamplighter.keys.policy import Policy, parse_policy
 from lamplighter.keys.records import Scope, SinkRef
 from lamplighter.keys.rotate import Clock, Event, Outcome, Rotation
@@ -266,6 +266,8 @@ class Manager:
 
         With `wait` all soak at the same time. Raises Busy and JournalError, which stop all of them.
         """
+        for each in targets:
+            _check_managed(each.lineage)
         self._be_sure(read_state(self.journal.directory), (each.lineage for each in targets))
         found = [
             self._tried(each.lineage, self.rotation(each, wait=wait and len(targets) == 1, take_over=take_over).run)
@@ -403,10 +405,12 @@ class Manager:
 
         Raises NotProven when they hold different values, or one that does not work, PolicyError for a key of another.
         """
+        _check_managed(lineage)
         with self.journal, hardened():
             known = self.journal.state.lineage_of(key.id)
             if known is not None and known.name != lineage:
                 raise PolicyError(f"key {key.id} is of {known.name} already")
+            self.check_account(self.journal.state.lineage(lineage))
             mac = self._mac_in(sinks, key)
             refs = tuple(SinkRef.of(each) for each in sinks)
             self.journal.append(
@@ -418,6 +422,7 @@ class Manager:
                     scope=scope,
                     sinks=refs,
                     mac=mac,
+                    account=self.server.identity().account_id,
                 )
             )
             return self.journal.state.lineage(lineage).keys[key.id]
@@ -432,6 +437,7 @@ class Manager:
                 mac = value.mac(self.journal.salt)
                 if found is None:
                     self._works(value, sink.describe(), key)
+                    self._is_no_other(mac, sink.describe(), key)
             if found is not None and mac != found:
                 raise NotProven(
                     "holds another value than the other stores",
@@ -454,6 +460,24 @@ class Manager:
                 hint="leave this store out, or rotate without --id: the new key goes there",
             )
 
+    def _is_no_other(self, mac: str, address: str, key: LiveKey) -> None:
+        """A value that works may still be another key's. Then this one would be taken for that ever after."""
+        other = self.journal.state.id_of(mac)
+        if other is None and self.minter_id is not None and mac == self.server.mac(self.journal.salt):
+            other = self.minter_id
+        if other not in (None, key.id):
+            raise NotProven(
+                f"holds key {other}, not key {key.id}",
+                address=address,
+                hint="leave out the store that does not hold it",
+            )
+
+    def check_account(self, lineage: Lineage) -> None:
+        """Raises MinterUnfit where the lists that we see cannot have the live keys of a lineage."""
+        error = why_not_theirs(lineage, self.server.identity().account_id)
+        if error is not None:
+            raise error
+
     def why_not_revoke(self, lineage: Lineage, key: LiveKey, naming: Naming) -> KeysError | None:
         """What forbids to revoke this key of a lineage now. The journal has to be entered."""
         now = self.clock.now()
@@ -472,15 +496,20 @@ class Manager:
         """Revoke a live key, with its intent on disk before. False: it was gone already.
 
         One that no lineage has is told of under `unmanaged`, with its `mac` if that is known. Unless it is `forced`, no
-        sink may hold it, and it may not be its lineage's last. Raises NotProven, MinterUnfit for the key that we work
-        with, NeonFailed.
+        sink may hold it, it may not be its lineage's last, and one that the journal does not know may not have a name
+        of a lineage. Raises NotProven, MinterUnfit for the key that we work with, NeonFailed.
         """
         with self.journal:
             state, taken = self.journal.state, self._stranger(key, scope, mac)
             if taken is not None:
-                state, forced = apply(state, taken), True
+                if not forced:
+                    self._belongs_nowhere(key, state)
+                state = apply(state, taken)
             known = state.lineage_of(key.id)
             assert known is not None
+            self.check_account(known)
+            # Of those no store is known, and each is as good as the last.
+            forced = forced or known.name == UNMANAGED
             self._be_sure(state, [known.name])
             begun = rec.RevokeIntent(
                 at=self.clock.now(),
@@ -512,11 +541,31 @@ class Manager:
         if self.journal.state.lineage_of(key.id) is not None:
             return None
         return rec.Adopted(
-            at=self.clock.now(), lineage=UNMANAGED, key_id=key.id, name=key.name, scope=scope, sinks=(), mac=mac
+            at=self.clock.now(),
+            lineage=UNMANAGED,
+            key_id=key.id,
+            name=key.name,
+            scope=scope,
+            sinks=(),
+            mac=mac,
         )
+
+    def _belongs_nowhere(self, key: LiveKey, state: State) -> None:
+        """A key that another machine made for a lineage of ours may be in its stores."""
+        name = next((each for each in self.names(state) if self.naming(each, state).rid_of(key.name)), None)
+        if name is not None:
+            raise NotProven(
+                f"key {key.id} has a name of {name}, and the journal does not know it: a store may hold it",
+                hint=f"`lamp keys adopt {key.id}` takes it in, so that a rotation replaces it; --force revokes it now",
+            )
 
 
 # Pure pieces
+
+
+def _check_managed(lineage: str) -> None:
+    if lineage == UNMANAGED:
+        raise PolicyError(f"{UNMANAGED} is where the journal tells of keys without a lineage", hint="take another name")
 
 
 def _last_use(keys: Mapping[int, LiveKey], key_id: int) -> str | None:
@@ -571,7 +620,7 @@ def target_of(name: str, policy: Policy, state: State) -> Target:
             declared=True,
         )
     if known is None or known.scope is None:
-        there = [*policy.lineages, *(each for each in state.lineages if each not in policy.lineages)]
+        there = [*policy.lineages, *(each for each in state.lineages if each not in (*policy.lineages, UNMANAGED))]
         hint = f"there are {', '.join(there)}" if there else "`lamp keys mint` begins one"
         raise PolicyError(f"there is no lineage {name!r}, neither in the policy nor in the journal", hint=hint)
     last = list(known.attempts.values())[-1].intent if known.attempts else None

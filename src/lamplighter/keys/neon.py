@@ -7,6 +7,7 @@ Listing and revoking go over the SDK, with its pacing and retries.
 from __future__ import annotations
 
 import json
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ TIMEOUT: Final = 30.0
 _SAFE_TO_REPEAT: Final = frozenset({423, 429, 503})
 #: The server, or something before it, gave up waiting: the request may still be worked on.
 _UNKNOWN: Final = frozenset({408, 499})
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TRIES: Final = 5
 _LONGEST_WAIT: Final = 60.0
 
@@ -316,11 +318,17 @@ def _refused(reply: Reply) -> MintError | MinterUnfit:
     text = f"Neon refused to make a key: HTTP {reply.status}" + (f", {said}" if said else "")
     if reply.status in (401, 403):
         return MinterUnfit(text, hint="the minter has to be a personal key of an admin of the organization")
-    request_id = reply.headers.get("x-neon-ret-request-id") or str(known.get("request_id") or "") or None
+    request_id = _request_id(reply.headers.get("x-neon-ret-request-id") or known.get("request_id"))
     # A 5xx says that something went wrong, not that nothing was done.
     unknown = (reply.status >= 500 and reply.status not in _SAFE_TO_REPEAT) or reply.status in _UNKNOWN
     kind = MintUnknown if unknown else MintError
     return kind(text, status=reply.status, code=redact(str(known.get("code") or ""), 64), request_id=request_id)
+
+
+def _request_id(said: object) -> str | None:
+    """Neon's are UUIDs, which are as long as a secret and none."""
+    text = str(said or "")
+    return (text if _UUID.fullmatch(text) else redact(text, 64)) or None
 
 
 def _pause_of(reply: Reply, attempt: int) -> float:

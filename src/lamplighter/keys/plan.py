@@ -128,6 +128,19 @@ def why_not_revoke(lineage: Lineage, facts: Facts, key_id: int) -> KeysError | N
     return _why_ours(key, facts)
 
 
+def why_not_theirs(lineage: Lineage, account_id: str) -> MinterUnfit | None:
+    """What forbids to believe a list of this account's: it never has the personal keys of another, live as they are."""
+    personal = any(lineage.keys[each].scope.kind == "personal" for each in lineage.live) or any(
+        each.intent.scope.kind == "personal" for each in lineage.unsure
+    )
+    if not personal or lineage.account in (None, account_id):
+        return None
+    return MinterUnfit(
+        f"the keys of {lineage.name} are of account {lineage.account}, and the minter is of {account_id}",
+        hint="use the server and the minter of that account; for this one another --lineage or --state-dir",
+    )
+
+
 def _why_ours(key: Key, facts: Facts) -> KeysError | None:
     own = facts.own
     if own.id == key.id or (own.mac is not None and own.mac == key.mac):
@@ -413,7 +426,7 @@ def _may_begin(lineage: Lineage, facts: Facts, sinks: tuple[SinkRef, ...]) -> Ke
     if strangers and not facts.take_over:
         return _busy(lineage, min(strangers))
     if facts.mints_left <= 0:
-        return MintUnknown("Neon was asked for a key more than once, and no answer came; none of them is live")
+        return MintUnknown("Neon was asked for a key more than once, and gave no answer that can be used; none is live")
     targets = {each.address for each in sinks}
     for address, ids in lineage.may_hold.items():
         if address not in targets and ids & lineage.live:

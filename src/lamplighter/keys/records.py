@@ -62,7 +62,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted(Record):
-    """A key that somebody else made, and the sinks that hold it. `mac` is known where one of them can be read."""
+    """A key that somebody else made, and the sinks that hold it. `mac` is known where one of them can be read.
+
+    `account` is whose it is, where that is a user.
+    """
 
     kind: ClassVar[str] = "adopt"
     key_id: int
@@ -70,6 +73,7 @@ class Adopted(Record):
     scope: Scope
     sinks: tuple[SinkRef, ...]
     mac: str | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,7 @@ class MintIntent(Record):
     """A key of this name is about to be asked for. `sinks` are in the order in which they will get it.
 
     `soak` is in seconds. `timeout` is how long the request may take: only after that does a missing name mean no key.
+    `account` is the user who asks.
     """
 
     kind: ClassVar[str] = "mint_intent"
@@ -88,6 +93,7 @@ class MintIntent(Record):
     timeout: float
     minter: str = ""
     smoke: str | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

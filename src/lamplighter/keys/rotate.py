@@ -40,7 +40,16 @@ from lamplighter.keys.harden import child_environment, hardened
 from lamplighter.keys.journal import Journal
 from lamplighter.keys.naming import RID_BYTES, Naming, make_rid
 from lamplighter.keys.neon import KeyServer
-from lamplighter.keys.plan import Candidate, Facts, Listing, LiveKey, OwnKey, next_action, why_not_revoke
+from lamplighter.keys.plan import (
+    Candidate,
+    Facts,
+    Listing,
+    LiveKey,
+    OwnKey,
+    next_action,
+    why_not_revoke,
+    why_not_theirs,
+)
 from lamplighter.keys.proof import level_of
 from lamplighter.keys.records import Scope, SinkRef
 from lamplighter.keys.sinks.base import Receipt, Sink
@@ -338,6 +347,8 @@ class Rotation:
 
     def _look(self, run: _Run) -> None:
         if run.own is None:
+            if (error := why_not_theirs(self._lineage, self._server.identity().account_id)) is not None:
+                raise error
             run.own = self._find_own()
         asked = self._clock.monotonic()
         keys: dict[int, LiveKey] = {}
@@ -418,6 +429,7 @@ class Rotation:
             timeout=self._server.settle,
             minter=self._minter,
             smoke=action.smoke,
+            account=self._server.identity().account_id,
         )
         self._journal.append(intent)
         run.mints_left -= 1
@@ -612,10 +624,15 @@ class Rotation:
 
     @_do.register
     def _(self, action: act.Soak, run: _Run) -> None:
+        known = {each.rid for each in self._lineage.attempts.values() if each.end == "done"}
         with self._hooked(action, "soak"), self._journal.released():
             # In short naps: the clock may be set meanwhile.
             while (left := (action.until - self._clock.now()).total_seconds()) > 0:
                 self._clock.sleep(min(left, 30.0))
+        # Another process may have brought it to its end meanwhile: that is not to be done twice.
+        for attempt in self._lineage.attempts.values():
+            if attempt.end == "done" and attempt.rid not in known and self._is_wanted(run, attempt):
+                run.finished, run.wanted = attempt, False
         run.listing = run.contents = None
 
     @_do.register

@@ -263,7 +263,9 @@ class TestPolicy:
         orphan = keeper.made("lamp.app.abcdefghij")
         found = json.loads(keeper("audit", "--policy", policy, "-o", "json", status=1).out)
         assert "K007" in {each["rule"] for each in found["findings"]}
-        keeper("revoke", str(orphan["id"]), "--yes", "--policy", policy)
+        refused = keeper("revoke", str(orphan["id"]), "--yes", "--policy", policy, status=1)
+        assert "a store may hold it" in refused.err
+        keeper("revoke", str(orphan["id"]), "--yes", "--force", "--policy", policy)
         assert not keeper.works(orphan["key"])
         after = json.loads(keeper("audit", "--policy", policy, "--fail-on", "critical", "-o", "json").out)
         assert "K007" not in {each["rule"] for each in after["findings"]}

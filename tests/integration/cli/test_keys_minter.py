@@ -58,6 +58,9 @@ def test_a_minter_is_minted_and_revokes_its_predecessor(cli: Cli, lamp: Lamp, tm
     assert made.status == 0, made.err
     said = json.loads(made.out)
     assert (said["server"], said["minter"], said["kind"]) == (lamp.url, PLACE, "personal")
+    again = cli("keys", "init", "--minter", PLACE, "--mint", "--no-policy", env=env)
+    assert (again.status, "give --replace" in again.err) == (4, True)
+    assert cli("keys", "status", "--output", "json", env=env).out.count('"key_id"') == 1
     words = ["--minter", PLACE, "--api-host", lamp.url, "--output", "json"]
     rotated = cli("keys", "rotate", "minter", "--soak", "0", *words, env=env)
     assert rotated.status == 0, rotated.err

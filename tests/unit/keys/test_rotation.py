@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from lamplighter.keys.errors import MinterUnfit, NotProven, PolicyError, SinkRefused, SinkUnreachable, WrongScope
 from lamplighter.keys.fold import Lineage
+from lamplighter.keys.journal import Journal
 from lamplighter.keys.neon import Identity, KeyServer
+from lamplighter.keys.plan import LiveKey
 from lamplighter.keys.records import Scope
 from lamplighter.keys.rotate import Event, Rotation, recover_all
 from lamplighter.keys.sinks.base import Receipt
 from lamplighter.keys.value import KeyBuffer
-from unit.keys.simulation import LINEAGE, SimJournal, SimNeon, SimSink, World, adopted, finish, rotation
+from unit.keys.simulation import LINEAGE, SimJournal, SimNeon, SimSink, World, adopted, finish, go, rotation
 
 
 @pytest.fixture
@@ -136,6 +142,57 @@ def test_what_was_soaking_when_another_rotation_is_asked_for_is_finished_and_cou
     world.seconds += 61
     assert rotation(world, ["R0", "W1"], soak=60.0).run().key_id == 3
     assert len(world.posted) == 1
+
+
+def test_what_another_process_finished_during_the_soak_is_not_done_twice(world: World, tmp_path: Path):
+    """As when an emergency ends it: whoever slept through that must not rotate again."""
+    records, world.records = world.records, []
+    with Journal(tmp_path / "state") as journal:
+        for each in records:
+            journal.append(each)
+
+    def start(sleep: Callable[[float], None]) -> Rotation:
+        made = rotation(world, ["R0", "W1"], soak=60.0)
+        made._journal = Journal(tmp_path / "state")
+        made._clock = replace(made._clock, sleep=sleep)
+        return made
+
+    def somebody_ends_it(seconds: float) -> None:
+        world.seconds += 61
+        assert start(lambda seconds: None).recover().state == "done"
+
+    outcome = start(somebody_ends_it).run()
+    assert (outcome.state, outcome.key_id) == ("done", 3)
+    assert len(world.posted) == 1
+    assert set(world.live) == {1, 3}
+
+
+class Stranger(SimNeon):
+    """Another account, or another server: its list has none of ours."""
+
+    def identity(self) -> Identity:
+        return Identity(account_id="a stranger", method="api_key_user")
+
+    def list(self, scope: Scope) -> Mapping[int, LiveKey]:
+        return {}
+
+
+@pytest.mark.parametrize("mode", ["run", "recover"])
+@pytest.mark.parametrize("stop", [None, "after POST", "after minted", "after stored", "before DELETE"])
+def test_with_the_minter_of_another_account_nothing_is_taken_for_gone(world: World, mode: str, stop: str | None):
+    """`lamp up` and the cloud share a journal by default: keys of the one are not in the list of the other."""
+    go(world, ["R0", "W1"], stop=stop)
+    live, posted, told = dict(world.live), list(world.posted), len(world.records)
+    stray = rotation(world, ["R0", "W1"])
+    stray._server = Stranger(world)
+    if mode == "recover" and stop is None:
+        assert stray.recover().state == "nothing"
+    else:
+        with pytest.raises(MinterUnfit, match="of account somebody, and the minter is of a stranger"):
+            getattr(stray, mode)()
+    assert (world.live, world.posted, len(world.records)) == (live, posted, told)
+    assert finish(world, ["R0", "W1"]).state in ("done", "undone", "nothing")
+    assert world.wrong == []
 
 
 def test_what_was_unfinished_for_other_sinks_is_finished_and_then_the_new_one_made(world: World):

@@ -257,8 +257,12 @@ def _run(function: Callable[[KeySession], R], common: dict[str, Any]) -> R:
     keys = KeyOptions(**{name: common.pop(name, None) for name in ("policy", "state_dir", "minter")})
     output: Any = common.pop("output")
     session = KeySession(Options(output=output, **common), keys)
+    from lamplighter.keys.harden import hardened  # noqa: PLC0415 - `--help` does without
+
     try:
-        return function(session)
+        # The minter key is held from its first use to the end.
+        with hardened():
+            return function(session)
     except errors.KeysError as error:
         # From None: of an error of ours the message is all there is to see.
         raise failure_of_keys(error) from None

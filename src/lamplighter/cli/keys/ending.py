@@ -100,8 +100,8 @@ _REVOKED = (Column("id"), Column("name"), Column("lineage"), Column("revoked"))
 def revoke(session: KeySession, key_ids: tuple[int, ...], force: bool, org_id: str | None) -> None:
     """Revoke keys by id, at once and for good.
 
-    A key that a store may hold is not revoked, nor the last one of a lineage, nor the one that this command works with.
-    For a leak there is `lamp keys emergency`.
+    A key that a store may hold is not revoked, nor the last one of a lineage, nor one that only its name puts into a
+    lineage, nor the one that this command works with. For a leak there is `lamp keys emergency`.
 
     \b
     Examples:
@@ -119,10 +119,14 @@ def revoke(session: KeySession, key_ids: tuple[int, ...], force: bool, org_id: s
         session.note("Nothing was changed.")
         return
     facts = []
-    for key, scope, known in found:
-        gone = manager.revoke(key, scope, reason="somebody asked for it", forced=force)
-        facts.append({"id": key.id, "name": key.name, "lineage": known.name if known else None, "revoked": gone})
-    emit(session, facts, _REVOKED)
+    try:
+        for key, scope, known in found:
+            gone = manager.revoke(key, scope, reason="somebody asked for it", forced=force)
+            facts.append({"id": key.id, "name": key.name, "lineage": known.name if known else None, "revoked": gone})
+    finally:
+        # What is gone is gone, whatever is in the way of the next.
+        if facts:
+            emit(session, facts, _REVOKED)
 
 
 def _told(key: Any, known: Any) -> str:

@@ -17,6 +17,7 @@ from lamplighter.cli.output import Column, emit
 
 if TYPE_CHECKING:
     from lamplighter.keys.emergency import Leak
+    from lamplighter.keys.fold import State
     from lamplighter.keys.manager import Manager, Result
     from lamplighter.keys.value import KeyBuffer
 
@@ -58,8 +59,8 @@ def emergency(session: KeySession, leaked: str | None, **given: Any) -> None:
     for it. The journal knows it by its fingerprint; one that it does not know is used once, to see which key
     Neon notes a use of. Shown first: what fails until the new key is there.
 
-    Exit status: 0 it is revoked, and replaced where stores are known; 3 there is no such key; else what failed. Whether
-    it was revoked is in the output in any case.
+    Exit status: 0 it is revoked, and replaced in the stores that may hold it; 3 there is no such key; else what failed.
+    Whether it was revoked is in the output in any case.
 
     \b
     Examples:
@@ -81,6 +82,8 @@ def emergency(session: KeySession, leaked: str | None, **given: Any) -> None:
         raise click.UsageError("Give --swap or --no-replace, not both.")
     # Somebody waits: what cannot be used is said before the value is asked for.
     manager = _manager(session)
+    if leaked is None or not session.dry_run:
+        _have_the_journal(session)
     if leaked is None:
         leak = _by_value(session, manager)
     else:
@@ -92,6 +95,17 @@ def emergency(session: KeySession, leaked: str | None, **given: Any) -> None:
         return
     with session.resumable():
         _act(session, manager, leak, swap=given["swap"], replace_it=not given["no_replace"])
+
+
+def _have_the_journal(session: KeySession) -> None:
+    from lamplighter.keys.errors import Busy  # noqa: PLC0415 - `--help` does without
+
+    try:
+        with session.journal:
+            return
+    except Busy as error:
+        why = error.message
+    raise Busy(why, hint="end that process, for nothing is lost by it, and run this again; `lamp keys recover` goes on")
 
 
 def _manager(session: KeySession) -> Manager:
@@ -140,6 +154,8 @@ def _act(session: KeySession, manager: Manager, leak: Leak, *, swap: bool, repla
     from lamplighter.keys.errors import KeysError  # noqa: PLC0415 - the same
 
     result, revoked, failed = None, not leak.live, None
+    if not needs_another(leak, session.state()):
+        swap = replace_it = False
     if swap:
         result = _replace(manager, session, leak)
         if result is None or result.error is not None:
@@ -159,6 +175,11 @@ def _act(session: KeySession, manager: Manager, leak: Leak, *, swap: bool, repla
     _show(session, leak, revoked=revoked, result=result)
     if result is not None and result.error is not None:
         click.get_current_context().exit(failure_of_keys(result.error).exit_code or FAILED)
+
+
+def needs_another(leak: Leak, state: State) -> bool:
+    """Whether a store may hold the key: else another one is there, and consumers use it already. Pure."""
+    return bool(leak.holders) or state.lineage(leak.lineage or "").unfinished
 
 
 def _replace(manager: Manager, session: KeySession, leak: Leak) -> Result | None:

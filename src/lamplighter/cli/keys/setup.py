@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -66,7 +67,7 @@ def init(session: KeySession, **given: Any) -> None:
     # A policy that cannot be meant is found out before anything is stored.
     assert session.policy is not None
     if given["mint"]:
-        _mint(session)
+        _mint(session, replace=given["replace"])
     elif given["key_stdin"] or given["key_fd"] is not None:
         _store(session, 0 if given["key_stdin"] else given["key_fd"], replace=given["replace"])
     elif _is_empty(session.minter) and sys.stdin.isatty():
@@ -112,8 +113,7 @@ def _store(session: KeySession, fd: int | None, *, replace: bool) -> None:
             hint="give --minter keyring:SERVICE/NAME, vault:MOUNT/PATH#FIELD or file:PATH; contexts: `lamp login`",
             status=USAGE,
         )
-    if not replace and not _is_empty(minter):
-        raise Failure(f"{minter} holds a key already", hint="give --replace to write over it", status=CONFLICT)
+    _keep_what_is_there(minter, replace=replace)
     key = _read_key(fd)
     host = session.options.api_host or session.policy.neon.base_url or os.environ.get("NEON_API_HOST", "").strip()
     with NeonKeys(base_url=normalise(host or NEON_CLOUD), api_key=key) as server:
@@ -129,6 +129,24 @@ def _store(session: KeySession, fd: int | None, *, replace: bool) -> None:
         return
     _put(minter, key, replace=replace)
     session.note(f"Stored the minter key in {minter}.")
+
+
+def _holds_something(minter: Minter) -> bool:
+    from lamplighter.keys.sinks.registry import parse_sink  # noqa: PLC0415 - for a place that is a sink
+
+    if minter.sink_address is None:
+        return os.path.lexists(Path(minter.place).expanduser())
+    sink = parse_sink(minter.sink_address)
+    try:
+        return sink.metadata() is not None
+    finally:
+        sink.close()
+
+
+def _keep_what_is_there(minter: Minter, *, replace: bool) -> None:
+    """Whatever is there, even if it is no key, or cannot be read by us. Raises Failure, SinkError."""
+    if not replace and _holds_something(minter):
+        raise Failure(f"{minter} holds something already", hint="give --replace to write over it", status=CONFLICT)
 
 
 def _read_key(fd: int | None) -> Secret:
@@ -171,7 +189,7 @@ def _put(minter: Minter, key: Secret, *, replace: bool) -> None:
     write_atomic(path.absolute(), f"{key.reveal()}\n".encode(), mode=0o600)
 
 
-def _mint(session: KeySession) -> None:
+def _mint(session: KeySession, *, replace: bool) -> None:
     """A personal key as the minter, minted by the current context's and managed as the lineage `minter`."""
     from lamplighter.cli.keys.common import current_context  # noqa: PLC0415 - `--help` does without
     from lamplighter.cli.keys.hooks import hooks_of  # noqa: PLC0415 - the same
@@ -189,6 +207,7 @@ def _mint(session: KeySession) -> None:
             status=USAGE,
         )
     sink = parse_sink(place.sink_address)
+    _keep_what_is_there(place, replace=replace)
     if session.dry_run:
         raise Failure("a minter that is not there yet cannot be looked at", hint="leave out --dry-run", status=USAGE)
     source = Minter("context", current_context())
@@ -277,7 +296,8 @@ def _write_policy(path: Path, fact: dict[str, Any], org_id: str | None) -> None:
         "",
         "[neon]",
         f'base_url = "{fact["server"]}"',
-        f'minter = "{fact["minter"]}"',
+        # A string of JSON is one of TOML.
+        f"minter = {json.dumps(fact['minter'])}",
         f"minter_id = {fact['key_id']}" if fact["key_id"] else "# minter_id = the id of its key, once it is known",
         f'org_id = "{chosen}"' if chosen else '# org_id = "org-..."',
         "",
