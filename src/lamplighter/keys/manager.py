@@ -24,7 +24,7 @@ from lamplighter.keys.neon import KeyServer
 from lamplighter.keys.plan import Candidate, Facts, Listing, LiveKey, OwnKey, why_not_revoke, why_not_theirs
 from lamplighter.keys.policy import Policy, parse_policy
 from lamplighter.keys.records import Scope, SinkRef
-from lamplighter.keys.rotate import Clock, Event, Outcome, Rotation
+from lamplighter.keys.rotate import Clock, Event, Outcome, Rotation, in_order
 from lamplighter.keys.sinks.base import Sink
 from lamplighter.keys.sinks.registry import parse_sink, sink_of
 
@@ -162,12 +162,7 @@ class Target:
 
     def ordered(self, last: str | None = None) -> tuple[Sink, ...]:
         """In the order in which they get the key: readable and versioned ones first, what the minter lives in last."""
-
-        def rank(sink: Sink) -> tuple[bool, bool, bool]:
-            able = sink.capabilities
-            return sink.describe() == last, not able.readable, not able.versioned
-
-        return tuple(sorted(self.sinks, key=rank))
+        return in_order(self.sinks, last)
 
     def with_sinks(self, more: Iterable[Sink]) -> Target:
         """Each place once, in the order in which they were named."""

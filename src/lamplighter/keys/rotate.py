@@ -188,7 +188,7 @@ class Rotation:
         self._journal = journal
         self._naming = naming
         self._scope = scope
-        self._sinks = _in_order(sinks, last)
+        self._sinks = in_order(sinks, last)
         self._soak = soak
         self._smoke = smoke
         self._allow = allow
@@ -693,7 +693,7 @@ class Rotation:
         raise action.error
 
 
-def _in_order(sinks: Sequence[Sink], last: str | None) -> tuple[Sink, ...]:
+def in_order(sinks: Sequence[Sink], last: str | None) -> tuple[Sink, ...]:
     """Those that can be read first: after a crash the value may be had from them. What we live on comes last."""
 
     def rank(sink: Sink) -> tuple[bool, bool, bool]:

@@ -292,7 +292,3 @@ class _Opened:
 
     def makefile(self, mode: str) -> _Stream:  # noqa: ARG002 - it is always "rb"
         return self._stream
-
-
-#: Its name while sinks are written.
-_receive = receive
