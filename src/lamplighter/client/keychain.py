@@ -25,7 +25,7 @@ class Keychain:
     """A backend that keeps secrets. Get one by `open_keychain`."""
 
     def __init__(self, backend: KeyringBackend) -> None:
-        self._backend = backend
+        self.backend = backend
         self.name = str(getattr(backend, "name", type(backend).__module__))
 
     def get(self, account: str) -> Secret | None:
@@ -47,14 +47,14 @@ class Keychain:
 
     def _get(self, account: str) -> Secret | str | None:
         try:
-            found = self._backend.get_password(SERVICE, account)
+            found = self.backend.get_password(SERVICE, account)
         except Exception as error:  # noqa: BLE001 - backends raise what their systems raise
             return type(error).__name__
         return Secret(found) if found else None
 
     def _set(self, account: str, key: Secret) -> str | None:
         try:
-            self._backend.set_password(SERVICE, account, key.reveal())
+            self.backend.set_password(SERVICE, account, key.reveal())
         except Exception as error:  # noqa: BLE001 - the same
             return type(error).__name__
         # Some backends take a secret and keep none.
@@ -62,7 +62,7 @@ class Keychain:
 
     def _delete(self, account: str) -> str | None:
         try:
-            self._backend.delete_password(SERVICE, account)
+            self.backend.delete_password(SERVICE, account)
         except Exception as error:  # noqa: BLE001 - the same
             return type(error).__name__
         return None

@@ -2,20 +2,23 @@
 
 Cut first, then mint another (`cut`, then `Manager.rotate`); or swap, where an outage is worse than some more minutes.
 A leaked value is looked up by its HMAC, without a network; only one that the journal does not know is tried on Neon.
+Nothing here waits for the journal's lock: a leaked key is revoked although a rotation is at work, or the disk is full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from lamplighter.keys.errors import NeonFailed, NotProven, PolicyError
+from lamplighter import faults
+from lamplighter.keys.errors import Busy, JournalError, NeonFailed, NotProven, PolicyError
 from lamplighter.keys.fold import State
 from lamplighter.keys.manager import Manager, scope_of
 from lamplighter.keys.neon import Identity
 from lamplighter.keys.plan import LiveKey
-from lamplighter.keys.records import Scope
+from lamplighter.keys.records import Record, Scope
 from lamplighter.keys.sinks.registry import sink_of
 from lamplighter.keys.value import KeyBuffer
 
@@ -80,13 +83,14 @@ def _by_id(key_id: int, manager: Manager, state: State, *, org_id: str | None) -
     return _leak(*manager.find(key_id, org_id=org_id, state=state), "id", manager, state)
 
 
-def by_value(value: KeyBuffer, manager: Manager) -> Leak:
-    """The key that has this value. The journal has to be entered.
+def by_value(value: KeyBuffer, manager: Manager, state: State) -> Leak:
+    """The key that has this value. `state` is what the journal says.
 
     Raises NeonFailed for a value that Neon does not accept (404), and when it cannot be told which key it is.
     """
-    state = manager.journal.state
-    key_id = state.id_of(value.mac(manager.journal.salt))
+    salt = _salt(manager)
+    mac = None if salt is None else value.mac(salt)
+    key_id = None if mac is None else state.id_of(mac)
     if key_id is not None:
         known = state.lineage_of(key_id)
         assert known is not None
@@ -103,14 +107,25 @@ def by_value(value: KeyBuffer, manager: Manager) -> Leak:
             hint="only its user can revoke it; ask them to, at once",
         )
     scope = Scope(kind="personal") if kind == "personal" else Scope(kind="organization", org_id=who.account_id)
-    if manager.server.mac(manager.journal.salt) == value.mac(manager.journal.salt):
+    # Of today only: it is compared, and not kept.
+    trial = b"" if salt is None else salt
+    if manager.server.mac(trial) == value.mac(trial):
         raise PolicyError(
             "the leaked key is the minter itself, which cannot revoke itself",
             hint="make another minter (`lamp keys init`), then run this with that one",
         )
     key = _by_use(value, scope, manager)
     leak = _leak(key, scope_of(key, scope), "use", manager, state)
-    return replace(leak, mac=value.mac(manager.journal.salt))
+    return replace(leak, mac=mac)
+
+
+def _salt(manager: Manager) -> bytes | None:
+    """One is made where there is none yet, if that can be: the key is known again by it when it is dead."""
+    with suppress(Busy, JournalError):
+        if manager.salt is None:
+            with manager.journal:
+                pass
+    return manager.salt
 
 
 def _tried(value: KeyBuffer, manager: Manager) -> Identity:
@@ -209,6 +224,48 @@ def what_breaks(leak: Leak) -> list[str]:
     return told
 
 
-def cut(leak: Leak, manager: Manager) -> bool:
-    """Revoke it, although sinks may hold it. False: it was gone already. Raises as `Manager.revoke`."""
-    return manager.revoke(leak.key, leak.scope, reason="emergency: it leaked", forced=True, mac=leak.mac)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """The key is revoked. `ours` False: it was gone already.
+
+    `unrecorded` are the kinds of lines that the journal lacks, `why` is what was in the way of them: None for nothing.
+    """
+
+    ours: bool
+    unrecorded: tuple[str, ...] = ()
+    why: Busy | JournalError | None = None
+
+
+def cut(leak: Leak, manager: Manager, state: State) -> Cut:
+    """Revoke it, although sinks may hold it, and write down what can be. `state` is what the journal says.
+
+    A rotation at work sees that the key is gone, as when somebody else revokes it. Raises as `Manager.revoke`, but not
+    for the journal.
+    """
+    taken, begun = manager.withdrawal(
+        leak.key, leak.scope, reason="emergency: it leaked", forced=True, mac=leak.mac, state=state
+    )
+    left, _ = _record([each for each in (taken, begun) if each is not None], manager)
+    faults.point("keys.withdraw.before")
+    ours = manager.server.revoke(leak.scope, leak.key_id)
+    faults.point("keys.withdraw.after")
+    # Again: the lock may be free by now, and for what was done there may be room where for an intent there was none.
+    left, why = _record([*left, manager.withdrawn(begun, ours=ours)], manager)
+    return Cut(ours=ours, unrecorded=tuple(each.kind for each in left), why=why)
+
+
+def _record(records: list[Record], manager: Manager) -> tuple[list[Record], Busy | JournalError | None]:
+    """Write down what can be: what is left then, and what was in the way."""
+    left: list[Record] = []
+    why: Busy | JournalError | None = None
+    try:
+        with manager.journal as journal:
+            for each in records:
+                try:
+                    journal.append(each)
+                except JournalError as error:
+                    left.append(each)
+                    why = error
+    except (Busy, JournalError) as error:
+        return records, error
+    return left, why

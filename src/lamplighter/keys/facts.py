@@ -62,6 +62,7 @@ class Inventory:
 
     `members` and `projects` are ids by organization. `sinks` are by their names in the policy, or by address. `uses`
     are times at which the minter was used by the manager, besides those in the journal.
+    `maybe_minter` are keys of which one is the minter, where it is not known which.
     """
 
     at: datetime
@@ -74,6 +75,7 @@ class Inventory:
     state: State | None = None
     sinks: Mapping[str, SinkFact] = field(default_factory=dict)
     minter_id: int | None = None
+    maybe_minter: frozenset[int] = frozenset()
     uses: tuple[datetime, ...] = ()
     read_values: bool = True
     gaps: tuple[Gap, ...] = ()

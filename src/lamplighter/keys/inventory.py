@@ -69,16 +69,17 @@ def collect(
     journal: Path | None,
     sinks: Mapping[str, Sink],
     read_values: bool = True,
-    minter_id: int | None = None,
+    own: frozenset[int] = frozenset(),
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Inventory:
     """Look at everything; what fails is in `gaps`. Waits for no lock, and changes nothing but `note_use`'s file.
 
     `journal` is the state directory (None: there is none). `sinks` are those of `parse_sinks`; those that only the
     journal knows are looked at as well. With `read_values` readable stores are read: values live in wiped buffers, and
-    only their HMACs come out. `minter_id` is the id of the key that `neon` asks with, if the policy does not say it.
+    only their HMACs come out. `own` are ids of keys of which one is that which `neon` asks with: the minter, unless the
+    policy names another.
     """
-    look = _Look(neon, policy, minter_id=policy.neon.minter_id if minter_id is None else minter_id)
+    look = _Look(neon, policy, minter_id=_minter_id(policy, own))
     at = clock()
     look.account()
     look.keys()
@@ -98,10 +99,16 @@ def collect(
         state=look.state,
         sinks=look.facts,
         minter_id=look.minter_id,
+        maybe_minter=own,
         uses=() if journal is None else read_uses(journal),
         read_values=read_values,
         gaps=tuple(look.gaps),
     )
+
+
+def _minter_id(policy: Policy, own: frozenset[int]) -> int | None:
+    said = policy.neon.minter_id
+    return next(iter(own)) if said is None and len(own) == 1 else said
 
 
 class _Look:

@@ -25,6 +25,7 @@ from lamplighter.keys.records import Record
 
 FILE: Final = "journal.jsonl"
 _SALT: Final = "salt"
+_SALT_BYTES: Final = 32
 _RESERVE: Final = "reserve"
 #: What a rotation may still have to write down after its first effect, several times over.
 RESERVE_BYTES: Final = 256 * 1024
@@ -46,6 +47,14 @@ def read_journal(directory: Path) -> tuple[Record, ...]:
     except OSError as error:
         raise JournalError(f"cannot read {directory / FILE}: {error.strerror}") from None
     return _parse(content[: _whole(content)])
+
+
+def read_salt(directory: Path) -> bytes | None:
+    """What fingerprints are made with, without the lock. None where there is none, or none that can be read."""
+    with suppress(OSError):
+        salt = (directory / _SALT).read_bytes()
+        return salt if len(salt) == _SALT_BYTES else None
+    return None
 
 
 class Journal:
@@ -151,12 +160,12 @@ class Journal:
         path = self.directory / _SALT
         with suppress(FileNotFoundError):
             salt = path.read_bytes()
-            if len(salt) != 32:
+            if len(salt) != _SALT_BYTES:
                 raise JournalBroken(f"{path} is not as it was written", hint="restore the file from a backup")
             return salt
         if any(isinstance(record, rec.Minted) for record in self.records):
             raise JournalBroken(f"{path} is gone: no stored key can be told any more", hint="restore it from a backup")
-        salt = secrets.token_bytes(32)
+        salt = secrets.token_bytes(_SALT_BYTES)
         try:
             write_atomic(path, salt)
         except OSError as error:

@@ -80,7 +80,7 @@ def no_owner(view: View) -> Iterator[Problem]:
     if view.journal_failed:
         return
     for key in view.consumers:
-        if key.id not in view.lineages:
+        if key.id not in view.lineages and key.id not in view.inventory.maybe_minter:
             advice = f"`lamp keys adopt {key.id}`, or revoke it if nobody knows it: `lamp keys revoke {key.id}`"
             yield view.about(key, "nobody owns it: it is not in the journal, and its name says no lineage", advice)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,10 @@ from lamplighter.keys.audit import needs_recover
 from lamplighter.keys.errors import Busy, JournalBroken, JournalError, KeysError, NeonFailed, NotProven, PolicyError
 from lamplighter.keys.fold import Key, Lineage, State, apply, fold
 from lamplighter.keys.harden import hardened
-from lamplighter.keys.journal import Journal, read_journal
+from lamplighter.keys.journal import Journal, read_journal, read_salt
 from lamplighter.keys.naming import RID_LENGTH, Naming
-from lamplighter.keys.neon import KeyServer
-from lamplighter.keys.plan import Candidate, Facts, Listing, LiveKey, OwnKey, why_not_revoke, why_not_theirs
+from lamplighter.keys.neon import KeyServer, check_theirs
+from lamplighter.keys.plan import Candidate, Facts, Listing, LiveKey, OwnKey, why_not_revoke
 from lamplighter.keys.policy import Policy, parse_policy
 from lamplighter.keys.records import Scope, SinkRef
 from lamplighter.keys.rotate import Clock, Event, Outcome, Rotation, in_order
@@ -277,22 +278,35 @@ class Manager:
             for each, one in zip(targets, found, strict=True)
         ]
 
-    def recover(self, *, only: Iterable[str] | None = None, wait: bool = True) -> list[Result]:
-        """Finish or undo whatever is unfinished, each lineage on its own. Raises Busy, JournalError."""
+    def recover(
+        self,
+        *,
+        only: Iterable[str] | None = None,
+        wait: bool = True,
+        smoke: str | None = None,
+        allow: tuple[str, ...] = (),
+    ) -> list[Result]:
+        """Finish or undo whatever is unfinished, each lineage on its own. Raises Busy, JournalError.
+
+        `smoke` is as `Rotation.recover` has it; `allow` names more variables that smoke commands may see.
+        """
         with self.journal:
             state = self.journal.state
             names = [name for name, each in state.lineages.items() if each.unfinished or each.watched]
-            targets = [self._to_recover(name, state) for name in names if only is None or name in set(only)]
+            chosen = names if only is None else [name for name in names if name in set(only)]
+            targets = [self._to_recover(name, state, allow) for name in chosen]
         self._be_sure(state, (each.lineage for each in targets))
-        return [self._tried(each.lineage, self.rotation(each, wait=wait).recover) for each in targets]
+        return [
+            self._tried(each.lineage, partial(self.rotation(each, wait=wait).recover, smoke=smoke)) for each in targets
+        ]
 
-    def _to_recover(self, name: str, state: State) -> Target:
+    def _to_recover(self, name: str, state: State, allow: tuple[str, ...]) -> Target:
         """Sinks and scope are the journal's; what else the policy says of it is needed for the smoke command."""
         declared = self.policy.lineages.get(name)
-        naming = self.naming(name, state)
+        found = Target(lineage=name, naming=self.naming(name, state), allow=allow)
         if declared is None:
-            return Target(lineage=name, naming=naming)
-        return Target(lineage=name, naming=naming, allow=declared.allow, consumer=declared.consumer)
+            return found
+        return replace(found, allow=tuple(dict.fromkeys((*declared.allow, *allow))), consumer=declared.consumer)
 
     def _tried(self, lineage: str, do: Callable[[], Outcome]) -> Result:
         try:
@@ -345,9 +359,18 @@ class Manager:
             known = [Scope(kind="organization", org_id=self.server.identity().account_id)]
         return list({each.org_id: each for each in known}.values())
 
+    @property
+    def salt(self) -> bytes | None:
+        """What fingerprints are made with; needs no lock. None where there is none yet."""
+        return self.journal.salt or read_salt(self.journal.directory)
+
+    def _own_mac(self) -> str | None:
+        salt = self.salt
+        return None if salt is None else self.server.mac(salt)
+
     def own(self, state: State) -> OwnKey:
-        """What is known of the key that we work with. The journal has to be entered."""
-        mac = self.server.mac(self.journal.salt)
+        """What is known of the key that we work with."""
+        mac = self._own_mac()
         known = self.minter_id if self.minter_id is not None or mac is None else state.id_of(mac)
         return OwnKey(id=known, mac=mac, scope=self.server.identity().kind)
 
@@ -356,15 +379,22 @@ class Manager:
 
         None where that does not tell. Without it a key whose value is not known could be our own, and is not revoked.
         """
-        if self.minter_id is None:
-            with self.journal:
-                mac = self.server.mac(self.journal.salt)
-            found = None if mac is None else state.id_of(mac)
-            self.minter_id = self._own_by_use() if found is None else found
-        return self.minter_id
+        found = self.maybe_own(state)
+        return next(iter(found)) if len(found) == 1 else None
 
-    def _own_by_use(self) -> int | None:
-        """The only key of its list, or the only one whose last use moves whenever we list."""
+    def maybe_own(self, state: State) -> frozenset[int]:
+        """Ids of the keys of which one is that which we work with: mostly it alone. Empty where nothing is known."""
+        if self.minter_id is None:
+            mac = self._own_mac()
+            known = None if mac is None else state.id_of(mac)
+            found = self._own_by_use() if known is None else frozenset({known})
+            if len(found) != 1:
+                return found
+            self.minter_id = next(iter(found))
+        return frozenset({self.minter_id})
+
+    def _own_by_use(self) -> frozenset[int]:
+        """The only key of its list, or those whose last use moves whenever we list."""
         who = self.server.identity()
         scope = Scope(kind="personal")
         if who.kind != "personal":
@@ -378,7 +408,7 @@ class Manager:
             after = self.server.list(scope)
             moving &= {each.id for each in after.values() if each.last_used_at != _last_use(listed, each.id)}
             listed = after
-        return moving.pop() if len(moving) == 1 else None
+        return frozenset(moving)
 
     def _be_sure(self, state: State, lineages: Iterable[str]) -> None:
         """Know our own key before one is to be revoked of which only the id is known."""
@@ -469,12 +499,14 @@ class Manager:
 
     def check_account(self, lineage: Lineage) -> None:
         """Raises MinterUnfit where the lists that we see cannot have the live keys of a lineage."""
-        error = why_not_theirs(lineage, self.server.identity().account_id)
-        if error is not None:
-            raise error
+        check_theirs(self.server, lineage)
 
-    def why_not_revoke(self, lineage: Lineage, key: LiveKey, naming: Naming) -> KeysError | None:
-        """What forbids to revoke this key of a lineage now. The journal has to be entered."""
+    def why_not_revoke(self, lineage: Lineage, key: LiveKey, naming: Naming, state: State) -> KeysError | None:
+        """What forbids to revoke this key of a lineage now."""
+        begun = lineage.revoking.get(key.id)
+        # When it is forced nothing is asked of the others, and their lists need not be there any more.
+        others = [] if begun is not None and begun.forced else lineage.keys.values()
+        scopes = [lineage.keys[key.id].scope, *(each.scope for each in others)]
         now = self.clock.now()
         facts = Facts(
             now=now,
@@ -482,8 +514,8 @@ class Manager:
             wanted=False,
             candidate=Candidate(rid="", name="", scope=Scope(kind="personal"), sinks=(), soak=0.0),
             naming=naming,
-            listing=Listing(asked=0.0, keys=self.live([each.scope for each in lineage.keys.values()])),
-            own=self.own(self.journal.state),
+            listing=Listing(asked=0.0, keys=self.live(scopes)),
+            own=self.own(state),
         )
         return why_not_revoke(lineage, facts, key.id)
 
@@ -495,45 +527,55 @@ class Manager:
         of a lineage. Raises NotProven, MinterUnfit for the key that we work with, NeonFailed.
         """
         with self.journal:
-            state, taken = self.journal.state, self._stranger(key, scope, mac)
-            if taken is not None:
-                if not forced:
-                    self._belongs_nowhere(key, state)
-                state = apply(state, taken)
-            known = state.lineage_of(key.id)
-            assert known is not None
-            self.check_account(known)
-            # Of those no store is known, and each is as good as the last.
-            forced = forced or known.name == UNMANAGED
-            self._be_sure(state, [known.name])
-            begun = rec.RevokeIntent(
-                at=self.clock.now(),
-                lineage=known.name,
-                key_id=key.id,
-                name=key.name,
-                reason=reason,
-                rid=known.keys[key.id].rid,
-                forced=forced,
-            )
-            # A forced one is still not that of another key, nor our own.
-            asked = replace(known, revoking={**known.revoking, key.id: begun}) if forced else known
-            error = self.why_not_revoke(asked, key, self.naming(known.name, state))
-            if error is not None:
-                raise error
+            taken, begun = self.withdrawal(key, scope, reason=reason, forced=forced, mac=mac, state=self.journal.state)
             for each in (taken, begun):
                 if each is not None:
                     self.journal.append(each)
             faults.point("keys.withdraw.before")
             gone = self.server.revoke(scope, key.id)
             faults.point("keys.withdraw.after")
-            self.journal.append(
-                rec.Revoked(at=self.clock.now(), lineage=known.name, key_id=key.id, rid=begun.rid, ours=gone)
-            )
+            self.journal.append(self.withdrawn(begun, ours=gone))
             return gone
 
-    def _stranger(self, key: LiveKey, scope: Scope, mac: str | None) -> rec.Adopted | None:
+    def withdrawal(
+        self, key: LiveKey, scope: Scope, *, reason: str, forced: bool, mac: str | None, state: State
+    ) -> tuple[rec.Adopted | None, rec.RevokeIntent]:
+        """What to write down before a key is revoked; the first where no lineage has it. Raises what forbids it."""
+        taken = self._stranger(key, scope, mac, state)
+        if taken is not None:
+            if not forced:
+                self._belongs_nowhere(key, state)
+            state = apply(state, taken)
+        known = state.lineage_of(key.id)
+        assert known is not None
+        if known.name == UNMANAGED:
+            # These have nothing to do with each other: no store is known of them, and each is as good as the last.
+            known, forced = replace(known, keys={key.id: known.keys[key.id]}), True
+        self.check_account(known)
+        self._be_sure(state, [known.name])
+        begun = rec.RevokeIntent(
+            at=self.clock.now(),
+            lineage=known.name,
+            key_id=key.id,
+            name=key.name,
+            reason=reason,
+            rid=known.keys[key.id].rid,
+            forced=forced,
+        )
+        # A forced one is still not that of another key, nor our own.
+        asked = replace(known, revoking={**known.revoking, key.id: begun}) if forced else known
+        error = self.why_not_revoke(asked, key, self.naming(known.name, state), state)
+        if error is not None:
+            raise error
+        return taken, begun
+
+    def withdrawn(self, begun: rec.RevokeIntent, *, ours: bool) -> rec.Revoked:
+        """What to write down when it is revoked."""
+        return rec.Revoked(at=self.clock.now(), lineage=begun.lineage, key_id=begun.key_id, rid=begun.rid, ours=ours)
+
+    def _stranger(self, key: LiveKey, scope: Scope, mac: str | None, state: State) -> rec.Adopted | None:
         """Into a lineage of its own: taken into another it would be the present key there."""
-        if self.journal.state.lineage_of(key.id) is not None:
+        if state.lineage_of(key.id) is not None:
             return None
         return rec.Adopted(
             at=self.clock.now(),

@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 from lamplighter.api.secret import Secret
 from lamplighter.keys.errors import MintError, MinterUnfit, MintUnknown, NeonFailed, NotProven, WrongScope
-from lamplighter.keys.plan import LiveKey
+from lamplighter.keys.fold import Lineage
+from lamplighter.keys.plan import LiveKey, scopes_in_use, why_not_theirs
 from lamplighter.keys.records import Scope, ScopeKind
 from lamplighter.keys.scan import members, text_of
 from lamplighter.keys.value import KeyBuffer
@@ -81,6 +82,10 @@ class KeyServer(ABC):
     @abstractmethod
     def identity(self) -> Identity:
         """Who we are."""
+
+    def organizations(self) -> frozenset[str] | None:
+        """Ids of those whose keys we may list; None where the server does not say that."""
+        return None
 
     @abstractmethod
     def check(self, scope: Scope, key_id: int, value: KeyBuffer) -> Identity:
@@ -164,6 +169,13 @@ class NeonKeys(KeyServer):
                 found = self.neon.users.auth_details()
             self._identity = Identity(account_id=found.account_id, method=str(found.auth_method))
         return self._identity
+
+    def organizations(self) -> frozenset[str] | None:
+        who = self.identity()
+        if who.kind != "personal":
+            return frozenset({who.account_id})
+        with _told("list organizations"):
+            return frozenset(each.id for each in self.neon.users.organizations())
 
     def mac(self, salt: bytes) -> str | None:
         with KeyBuffer(bytearray(self._api_key.reveal().encode())) as value:
@@ -280,6 +292,15 @@ class NeonKeys(KeyServer):
 
     def _bearer(self) -> KeyBuffer:
         return KeyBuffer(bytearray(self._api_key.reveal().encode("ascii")))
+
+
+def check_theirs(server: KeyServer, lineage: Lineage) -> None:
+    """Raises MinterUnfit where the lists of a server cannot have the live keys of a lineage."""
+    of_organizations = any(each.org_id is not None for each in scopes_in_use(lineage))
+    organizations = server.organizations() if of_organizations else None
+    error = why_not_theirs(lineage, server.identity().account_id, organizations)
+    if error is not None:
+        raise error
 
 
 # Reading answers

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from lamplighter.keys.facts import KeyFact, SinkFact
 from lamplighter.keys.findings import Problem, View
+from lamplighter.keys.fold import Lineage
 
 
 def lacking(view: View) -> Iterator[Problem]:
@@ -91,15 +92,11 @@ def wrong_value(view: View) -> Iterator[Problem]:
         present = _mac(view, key.id) if key is not None else None
         if known is None or key is None or present is None:
             continue
-        good = {present}
-        if (known.open is not None and known.open.verified is None) or known.pending:
-            good |= {each.mac for each in known.keys.values() if each.mac and each.id not in known.revoked}
+        good = {present} | _of_rotation(known)
         for fact in view.sinks_of(lineage):
-            if fact.was_read and fact.receipt is not None and fact.holds not in good:
-                other = next((each.id for each in known.keys.values() if each.mac == fact.holds), None)
-                held = f"key {other}" if other is not None and fact.holds is not None else "something else"
+            if _holds_another(fact, good):
                 yield Problem(
-                    sentence=f"it holds {held}, and not key {key.id}, the present one of {lineage}",
+                    sentence=f"it holds {_held(fact, known)}, and not key {key.id}, the present one of {lineage}",
                     advice=_refill(view, fact.name),
                     key_id=key.id,
                     name=key.name,
@@ -107,6 +104,23 @@ def wrong_value(view: View) -> Iterator[Problem]:
                     sink=fact.name,
                     place=_place(view, fact),
                 )
+
+
+def _of_rotation(known: Lineage) -> set[str]:
+    """Fingerprints of the keys that stores may hold because a rotation is on its way; empty where none is."""
+    storing = known.open is not None and known.open.verified is None
+    if not (storing or known.pending):
+        return set()
+    return {each.mac for each in known.keys.values() if each.mac and each.id not in known.revoked}
+
+
+def _holds_another(fact: SinkFact, good: set[str]) -> bool:
+    return fact.was_read and fact.receipt is not None and fact.holds not in good
+
+
+def _held(fact: SinkFact, known: Lineage) -> str:
+    found = [each.id for each in known.keys.values() if each.mac == fact.holds and fact.holds is not None]
+    return f"key {found[0]}" if found else "something else"
 
 
 def _mac(view: View, key_id: int) -> str | None:

@@ -70,6 +70,8 @@ class Facts:
     `wanted`: a new rotation is asked for, and none was finished yet. `clock` is in seconds and only runs. `missed` says
     when a listing first lacked the key of an attempt. `contents` says which key of the lineage each sink holds that was
     read (None: none of them). `doubted` are sinks that were written again because they did not give the key back.
+    `unanswered` is what became of the last request to mint, if that is not known. `soak`: whoever wants a rotation said
+    that so many seconds are enough, also for one that soaks already.
     """
 
     now: datetime
@@ -86,6 +88,8 @@ class Facts:
     own: OwnKey = OwnKey()
     take_over: bool = False
     mints_left: int = 1
+    unanswered: MintUnknown | None = None
+    soak: float | None = None
 
 
 #: Kinds of keys that the key we authenticate with could be one of, by its own kind.
@@ -128,17 +132,32 @@ def why_not_revoke(lineage: Lineage, facts: Facts, key_id: int) -> KeysError | N
     return _why_ours(key, facts)
 
 
-def why_not_theirs(lineage: Lineage, account_id: str) -> MinterUnfit | None:
-    """What forbids to believe a list of this account's: it never has the personal keys of another, live as they are."""
-    personal = any(lineage.keys[each].scope.kind == "personal" for each in lineage.live) or any(
-        each.intent.scope.kind == "personal" for each in lineage.unsure
-    )
-    if not personal or lineage.account in (None, account_id):
-        return None
-    return MinterUnfit(
-        f"the keys of {lineage.name} are of account {lineage.account}, and the minter is of {account_id}",
-        hint="use the server and the minter of that account; for this one another --lineage or --state-dir",
-    )
+def scopes_in_use(lineage: Lineage) -> tuple[Scope, ...]:
+    """Of every key of a lineage that is live, or may be."""
+    live = [lineage.keys[each].scope for each in sorted(lineage.live)]
+    return tuple(dict.fromkeys([*live, *(each.intent.scope for each in lineage.unsure)]))
+
+
+def why_not_theirs(
+    lineage: Lineage, account_id: str, organizations: frozenset[str] | None = None
+) -> MinterUnfit | None:
+    """What forbids to believe the lists of a minter: they never have the keys of others, live as those are.
+
+    `account_id` is whose personal keys it lists, `organizations` are those that it sees; None: nobody said.
+    """
+    hint = "use the server and the minter of that account; for this one another --lineage or --state-dir"
+    for scope in scopes_in_use(lineage):
+        if scope.org_id is None and lineage.account not in (None, account_id):
+            return MinterUnfit(
+                f"the keys of {lineage.name} are of account {lineage.account}, and the minter is of {account_id}",
+                hint=hint,
+            )
+        if scope.org_id is not None and organizations is not None and scope.org_id not in organizations:
+            return MinterUnfit(
+                f"the keys of {lineage.name} are of organization {scope.org_id}, which the minter does not see",
+                hint=hint,
+            )
+    return None
 
 
 def _why_ours(key: Key, facts: Facts) -> KeysError | None:
@@ -346,8 +365,12 @@ def _soak(lineage: Lineage, facts: Facts, attempt: Attempt) -> Action | None:
     if soak is None or facts.now < soak.since or not set(seen) <= set(soak.seen):
         begun = rec.Soaking(at=facts.now, lineage=lineage.name, rid=attempt.rid, until=until, seen=seen)
         return act.Note(record=begun, reason="give the consumers time to take up the new key")
-    if facts.now < soak.until:
-        return act.Soak(rid=attempt.rid, until=soak.until, reason="the old key stays until then")
+    ends = soak.until
+    if facts.wanted and facts.soak is not None:
+        # Somebody decided it: that no consumer uses the old key any more is seen all the same.
+        ends = min(ends, soak.since + timedelta(seconds=facts.soak))
+    if facts.now < ends:
+        return act.Soak(rid=attempt.rid, until=ends, reason="the old key stays until then")
     for key_id in old:
         if seen[key_id] != soak.seen[key_id]:
             return _hold(lineage, facts, attempt, key_id, until=until, seen=seen)
@@ -426,7 +449,7 @@ def _may_begin(lineage: Lineage, facts: Facts, sinks: tuple[SinkRef, ...]) -> Ke
     if strangers and not facts.take_over:
         return _busy(lineage, min(strangers))
     if facts.mints_left <= 0:
-        return MintUnknown("Neon was asked for a key more than once, and gave no answer that can be used; none is live")
+        return _no_answer(facts.unanswered)
     targets = {each.address for each in sinks}
     for address, ids in lineage.may_hold.items():
         if address not in targets and ids & lineage.live:
@@ -438,6 +461,14 @@ def _may_begin(lineage: Lineage, facts: Facts, sinks: tuple[SinkRef, ...]) -> Ke
 
 
 # Pieces
+
+
+def _no_answer(last: MintUnknown | None) -> MintUnknown:
+    text = "Neon was asked for a key more than once, and gave no answer that can be used; none is live"
+    if last is None:
+        return MintUnknown(text)
+    text = f"{text}. The last: {last.message}"
+    return MintUnknown(text, status=last.status, code=last.code, request_id=last.request_id)
 
 
 def _busy(lineage: Lineage, key_id: int) -> Busy:

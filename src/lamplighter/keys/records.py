@@ -155,13 +155,14 @@ class Observed(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(Record):
-    """`levels` says for each sink how far it was proven: accepted, metadata, value."""
+    """`levels` says for each sink how far it was proven: accepted, metadata, value. `smoke` is what ended with 0."""
 
     kind: ClassVar[str] = "verified"
     rid: str
     key_id: int
     levels: Mapping[str, str]
     consumer: str | None = None
+    smoke: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

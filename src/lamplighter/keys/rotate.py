@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import singledispatchmethod
 from typing import Final, Literal
@@ -39,7 +39,7 @@ from lamplighter.keys.fold import Attempt, Lineage
 from lamplighter.keys.harden import child_environment, hardened
 from lamplighter.keys.journal import Journal
 from lamplighter.keys.naming import RID_BYTES, Naming, make_rid
-from lamplighter.keys.neon import KeyServer
+from lamplighter.keys.neon import KeyServer, check_theirs
 from lamplighter.keys.plan import (
     Candidate,
     Facts,
@@ -48,7 +48,6 @@ from lamplighter.keys.plan import (
     OwnKey,
     next_action,
     why_not_revoke,
-    why_not_theirs,
 )
 from lamplighter.keys.proof import level_of
 from lamplighter.keys.records import Scope, SinkRef
@@ -118,6 +117,7 @@ class _Run:
 
     wanted: bool
     candidate: Candidate
+    smoke: str | None = None
     listing: Listing | None = None
     missed: dict[str, float] = field(default_factory=dict)
     value: KeyBuffer | None = None
@@ -126,6 +126,7 @@ class _Run:
     doubted: set[str] = field(default_factory=set)
     own: OwnKey | None = None
     mints_left: int = _MINTS
+    unanswered: MintUnknown | None = None
     deletes: int = 0
     revoked: list[int] = field(default_factory=list)
     finished: Attempt | None = None
@@ -151,8 +152,10 @@ class Rotation:
     """One lineage, on one server, by one journal.
 
     `scope` and `sinks` are needed for `run`; `recover` takes them from the journal. `soak` is in seconds; None is the
-    longest that a sink asks for. `smoke` is a shell command that has to end with 0 once every sink has the new key; it
-    sees no key, and of our environment what `harden.child_environment` lets through and the names in `allow`.
+    longest that a sink asks for, and one that is given also shortens a soak that another run began. `smoke` is a shell
+    command that has to end with 0 once every sink has the new key; it sees no key, and of our environment what
+    `harden.child_environment` lets through and the names in `allow`.
+
     `consumer` is how many seconds to wait for somebody else to use the new key; None: not at all. `minter_id` is the id
     of the key that `server` is asked with, where it is known. `last` is the address of the sink that the minter itself
     is read from. With `wait` a run lasts through the soak, without holding the lock.
@@ -213,15 +216,18 @@ class Rotation:
             raise PolicyError("one sink is named twice")
         return self._go(wanted=True)
 
-    def recover(self) -> Outcome:
-        """Finish or undo what an earlier run left. Raises KeysError."""
-        return self._go(wanted=False)
+    def recover(self, *, smoke: str | None = None) -> Outcome:
+        """Finish or undo what an earlier run left. Raises KeysError.
+
+        `smoke` is run in the place of the command that the rotation was begun with; an empty one: none is run.
+        """
+        return self._go(wanted=False, smoke=smoke)
 
     # The loop
 
-    def _go(self, *, wanted: bool) -> Outcome:
+    def _go(self, *, wanted: bool, smoke: str | None = None) -> Outcome:
         with self._journal, hardened():
-            run = _Run(wanted=wanted, candidate=self._candidate())
+            run = _Run(wanted=wanted, candidate=self._candidate(), smoke=smoke)
             try:
                 return self._loop(run)
             finally:
@@ -265,6 +271,8 @@ class Rotation:
             own=run.own or OwnKey(id=self._minter_id),
             take_over=self._take_over,
             mints_left=run.mints_left,
+            unanswered=run.unanswered,
+            soak=self._soak,
         )
 
     def _candidate(self) -> Candidate:
@@ -347,8 +355,7 @@ class Rotation:
 
     def _look(self, run: _Run) -> None:
         if run.own is None:
-            if (error := why_not_theirs(self._lineage, self._server.identity().account_id)) is not None:
-                raise error
+            check_theirs(self._server, self._lineage)
             run.own = self._find_own()
         asked = self._clock.monotonic()
         keys: dict[int, LiveKey] = {}
@@ -436,8 +443,9 @@ class Rotation:
         faults.point("keys.mint.before")
         try:
             minted = self._server.mint(action.scope, action.name)
-        except MintUnknown:
+        except MintUnknown as error:
             # The plan looks for it by its name.
+            run.unanswered = error
             return
         except (MintError, MinterUnfit) as error:
             self._journal.append(rec.Aborted(at=now, lineage=lineage, rid=action.rid, reason=error.message))
@@ -555,12 +563,11 @@ class Rotation:
     def _(self, action: act.Verify, run: _Run) -> None:
         attempt = self._lineage.attempts[action.rid]
         assert attempt.key_id is not None
+        if not self._still_works(run, attempt):
+            return
         with self._hooked(action, "verify"):
             levels = {each.address: self._level(run, attempt, each) for each in attempt.intent.sinks}
-            if run.value is not None and run.in_hand == action.rid:
-                self._server.try_key(run.value)
-            if attempt.intent.smoke:
-                self._run_smoke(attempt.intent.smoke)
+            smoke = self._run_smoke(action, run)
             consumer = None if self._consumer is None else self._see_consumer(attempt, self._consumer)
             self._journal.append(
                 rec.Verified(
@@ -570,10 +577,24 @@ class Rotation:
                     key_id=attempt.key_id,
                     levels=levels,
                     consumer=consumer,
+                    smoke=smoke,
                 )
             )
         # What was used until now says nothing about the soak.
         run.listing = None
+
+    def _still_works(self, run: _Run, attempt: Attempt) -> bool:
+        """Whether Neon takes the new key. False: somebody revoked it meanwhile, and the plan sees that now."""
+        if run.value is None or run.in_hand != attempt.rid:
+            return True
+        try:
+            self._server.try_key(run.value)
+        except NotProven:
+            self._look(run)
+            if run.listing is not None and attempt.key_id not in run.listing.keys:
+                return False
+            raise
+        return True
 
     def _level(self, run: _Run, attempt: Attempt, ref: SinkRef) -> str:
         if (run.contents or {}).get(ref.address) == attempt.key_id:
@@ -585,7 +606,18 @@ class Rotation:
             raise NotProven(f"the store {text}", address=ref.address)
         return level
 
-    def _run_smoke(self, command: str) -> None:
+    def _run_smoke(self, action: act.Verify, run: _Run) -> str | None:
+        """The command that ended with 0; None where there was none to run."""
+        wanted = self._lineage.attempts[action.rid].intent.smoke
+        command = wanted if run.smoke is None else run.smoke
+        if command or wanted:
+            told = f"run `{command}`, which has to end with 0" if command else f"`{wanted}` is not run"
+            self._progress(replace(self._event(action), sentence=told))
+        if command:
+            self._smoke_of(command)
+        return command or None
+
+    def _smoke_of(self, command: str) -> None:
         why = ""
         try:
             done = subprocess.run(
@@ -603,7 +635,11 @@ class Rotation:
         except OSError as error:
             why = f"cannot be run: {error.strerror}"
         if why:
-            raise NotProven(f"the smoke command {why}")
+            raise NotProven(
+                f"the smoke command {why}",
+                hint="put it right, then run `lamp keys recover`: it runs the same command again; with a LINEAGE and "
+                "--smoke another, with --skip-smoke none",
+            )
 
     def _see_consumer(self, attempt: Attempt, seconds: float) -> str:
         """Wait until the new key was used by somebody else than us: later than we did ourselves."""
@@ -701,24 +737,3 @@ def in_order(sinks: Sequence[Sink], last: str | None) -> tuple[Sink, ...]:
         return sink.describe() == last, not able.readable, not able.versioned
 
     return tuple(sorted(sinks, key=rank))
-
-
-def recover_all(
-    server: KeyServer,
-    journal: Journal,
-    naming_of: Callable[[str], Naming] = Naming,
-    **options: object,
-) -> tuple[list[Outcome], dict[str, KeysError]]:
-    """Recover every lineage that needs it, each on its own: what came of them, and what stopped the others.
-
-    `naming_of` gives the naming of a lineage; `options` are those of `Rotation`. Raises JournalError, Busy.
-    """
-    outcomes, errors = [], {}
-    with journal:
-        names = [name for name, each in journal.state.lineages.items() if each.unfinished or each.watched]
-        for name in names:
-            try:
-                outcomes.append(Rotation(server, journal, naming_of(name), **options).recover())  # type: ignore[arg-type]
-            except KeysError as error:
-                errors[name] = error
-    return outcomes, errors

@@ -298,11 +298,27 @@ def test_other_commands_are_not(text: str):
         ("tee x", {"timeout": "nan"}),
         ("tee x", {"read": "'"}),
         ("tee x\0", {}),
+        ("tee x ?colour=red", {}),
+        ("tee x ?timeout=soon", {}),
+        ("tee x ?timeout=3&timeout=4", {}),
+        ("tee x ?timeout=3", {"timeout": "3"}),
     ],
 )
 def test_commands_that_cannot_be_meant(text: str, options: dict[str, str]):
     with pytest.raises(PolicyError):
         CommandSink.parse(f"command:{text}", options)
+
+
+def test_options_at_the_end_of_the_address(tmp_path: Path):
+    """For a command line, which has no other place for them; an argument that looks the same is written in quotes."""
+    sink = CommandSink.parse(f"command:tee {tmp_path}/x ?read=cat%20{tmp_path}/x&timeout=5&env=A,B", {})
+    assert sink.describe() == f"command:tee {tmp_path}/x"
+    assert sink.options == {"read": f"cat {tmp_path}/x", "timeout": "5", "env": "A,B"}
+    sink.write(key(), MARKER)
+    assert CommandSink.parse(sink.describe(), sink.options).read_back() is not None
+    quoted = CommandSink.parse("command:tee '?timeout=5'", {})
+    assert (quoted.command, quoted.options) == (("tee", "?timeout=5"), {})
+    assert CommandSink.parse(quoted.describe(), {}).command == quoted.command
 
 
 def test_a_key_that_was_put_into_the_command_is_not_shown():

@@ -169,6 +169,33 @@ def test_a_new_secret_of_an_organization_is_for_private_repositories(store: GitH
     assert store.places["orgs/octo/actions"]["NEON_API_KEY"].visibility == "private"
 
 
+@pytest.mark.parametrize("given", ["address", "options"])
+@pytest.mark.parametrize("wanted", ["all", "private"])
+def test_who_may_use_a_secret_of_an_organization_may_be_said(store: GitHubStore, given: str, wanted: str):
+    """For a new one and for one that is there; another process that finishes the rotation knows it too."""
+    place = store.places["orgs/octo/actions"]
+    written = f"github-org:octo/NEON_API_KEY?visibility={wanted}"
+    sink = sink_at(written) if given == "address" else sink_at("github-org:octo/NEON_API_KEY", visibility=wanted)
+    assert sink == sink_at("github-org:octo/NEON_API_KEY")
+    for _ in range(2):
+        GitHubSink.parse(sink.describe(), sink.options).write(key(), "key 12")
+        assert place["NEON_API_KEY"].visibility == wanted
+        sink_at("github-org:octo/NEON_API_KEY", visibility="all").write(key(), "key 12")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "github-org:octo/NEON_API_KEY?visibility=selected",
+        "github-org:octo/NEON_API_KEY?visibility=",
+        "github:octo/shop/NEON_API_KEY?visibility=all",
+    ],
+)
+def test_a_visibility_that_cannot_be_meant(address: str):
+    with pytest.raises(PolicyError):
+        sink_at(address)
+
+
 # What GitHub says
 
 

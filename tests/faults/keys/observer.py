@@ -56,6 +56,7 @@ class World:
     wrong: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     next_id: int = 1
+    _known: tuple[tuple[int, int], State] = ((-1, -1), State())
 
     @property
     def state_dir(self) -> Path:
@@ -72,7 +73,12 @@ class World:
         return {key.id for key in self.keys.values() if key.live}
 
     def state(self) -> State:
-        return fold(read_journal(self.state_dir))
+        """What the journal says; read again when it has changed."""
+        facts = (self.state_dir / FILE).stat()
+        version = facts.st_size, facts.st_mtime_ns
+        if version != self._known[0]:
+            self._known = version, fold(read_journal(self.state_dir))
+        return self._known[1]
 
     def holder_of(self, sink: Path) -> FakeKey | None:
         text = sink.read_text() if sink.exists() else ""

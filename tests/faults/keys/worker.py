@@ -1,7 +1,8 @@
-"""Runs rotations, each in a process of its own that may be killed: imports once, forks for each order on stdin.
+"""Runs rotations, each that may be killed in a process of its own: imports once, forks for such orders on stdin.
 
-An order is a line of JSON; the answer is one, with the process's status: 0 finished, 3 a KeysError, -9 killed. `fault`
-arms a point, `kill_after` kills after so many seconds, wherever the process is then.
+An order is a line of JSON; the answer is one, with the process's status: 0 finished, 3 a KeysError, 4 anything else,
+-9 killed. `fault` arms a point, `kill_after` kills after so many seconds, wherever the process is then; without either
+it is done here, as a fork costs as much as the rotation.
 """
 
 from __future__ import annotations
@@ -53,26 +54,38 @@ def note(text: str, order: dict[str, Any]) -> None:
 
 def serve() -> None:
     # The first order is done here: what it imports and builds, all that are forked afterwards have.
-    answer(rotate(json.loads(sys.stdin.readline())))
+    answer(attempt(json.loads(sys.stdin.readline())))
     gc.freeze()
-    for line in sys.stdin:
+    # In a fork a collection copies all that it looks at.
+    gc.disable()
+    for number, line in enumerate(sys.stdin, 1):
+        if number % 64 == 0:
+            gc.collect()
         order = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            try:
-                status = rotate(order)
-            except BaseException:  # noqa: BLE001 - whatever it is, the fork must not go on
-                note(traceback.format_exc(), order)
-                status = 4
-            os._exit(status)
-        killer = threading.Timer(order.get("kill_after", 600), os.kill, (child, signal.SIGKILL))
+        answer(apart(order) if order["fault"] or "kill_after" in order else attempt(order))
+
+
+def attempt(order: dict[str, Any]) -> int:
+    try:
+        return rotate(order)
+    except BaseException:  # noqa: BLE001 - whatever it is, a fork must not go on, and the next order is not to be lost
+        note(traceback.format_exc(), order)
+        return 4
+
+
+def apart(order: dict[str, Any]) -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(attempt(order))
+    killer = threading.Timer(order["kill_after"], os.kill, (child, signal.SIGKILL)) if "kill_after" in order else None
+    if killer is not None:
         killer.start()
         # Not reaped before the killer is gone: its pid must not be somebody else's.
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         killer.cancel()
         killer.join()
-        _, status = os.waitpid(child, 0)
-        answer(os.waitstatus_to_exitcode(status))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def answer(status: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -139,7 +140,28 @@ class TestMintAndRotate:
         assert json.loads(ran.err.splitlines()[-1])["error"]["code"] == "not_proven"
         assert keeper.works(old)
         assert keeper.json("status")[0]["waits_for"] == "its proof"
+        assert "run `exit 3`" in keeper("recover", status=1).err
+        assert "one LINEAGE" in keeper("recover", "--skip-smoke", status=2).err
+        assert keeper.works(old)
         assert keeper("audit", status=4).out.count("lamp keys recover") == 1
+        assert keeper.works(keeper.value())
+
+    @pytest.mark.parametrize("how", [("--smoke", 'test "$WANTED" = yes', "--allow", "WANTED"), ("--skip-smoke",)])
+    def test_a_smoke_command_that_was_wrong_is_no_dead_end(self, keeper: Keeper, how: tuple[str, ...]) -> None:
+        keeper("mint", "--name", "ci", "--to", keeper.store())
+        old = keeper.value()
+        keeper("rotate", "ci", "--soak", "0", "--smoke", "exit 3", status=1)
+        keeper("recover", "ci", *how, WANTED="yes")
+        assert not keeper.works(old)
+        assert keeper.works(keeper.value())
+
+    def test_a_soak_may_be_ended_early(self, keeper: Keeper) -> None:
+        keeper("mint", "--name", "ci", "--to", keeper.store())
+        old = keeper.value()
+        assert keeper.json("rotate", "ci", "--no-wait", "--soak", "1h")["state"] == "soaking"
+        ended = keeper.json("rotate", "ci", "--soak", "0")
+        assert (ended["state"], len(ended["revoked"])) == ("done", 1)
+        assert not keeper.works(old)
         assert keeper.works(keeper.value())
 
     def test_a_second_key_of_a_lineage_is_a_rotation(self, keeper: Keeper) -> None:
@@ -272,6 +294,14 @@ class TestPolicy:
         for form in ("markdown", "sarif", "prometheus", "csv"):
             assert keeper("audit", "--policy", policy, "--fail-on", "critical", "-o", form).out
         assert keeper.json("status")[0]["key_id"] is not None
+
+    def test_without_a_policy_the_minter_is_nobodys_but_ours(self, keeper: Keeper) -> None:
+        keeper("mint", "--name", "ci", "--to", keeper.store())
+        stranger = keeper.made("by hand")
+        found = json.loads(keeper("audit", "-o", "json", status=1).out)["findings"]
+        assert {each["key_id"] for each in found if each["rule"] == "K005"} >= {stranger["id"]}
+        mine = min(key["id"] for key in keeper.lamp.call("GET", "/api_keys") if key["name"] == "lamp up")
+        assert mine not in {each["key_id"] for each in found if each["rule"] == "K005"}
 
     def test_audit_that_cannot_look_is_never_clean(self, keeper: Keeper) -> None:
         keeper("audit", "--minter", "file:missing", status=3)
@@ -420,6 +450,88 @@ class TestEmergency:
         assert (said["revoked"], said["replacement"]["state"]) == (True, "done")
         assert not keeper.works(old)
         assert keeper.works(keeper.value())
+
+    def test_the_new_key_of_a_rotation_that_soaks_is_swapped_too(self, keeper: Keeper) -> None:
+        """That rotation ends first, and its end is not taken for the replacement."""
+        keeper("mint", "--name", "ci", "--to", keeper.store())
+        old = keeper.value()
+        keeper("rotate", "ci", "--no-wait", "--soak", "1h")
+        leaked = keeper.value()
+        said = json.loads(self.leaked(keeper, leaked, "--swap").stdout)
+        assert (said["revoked"], said["replacement"]["state"]) == (True, "done")
+        assert said["replacement"]["key_id"] != said["key_id"]
+        assert [keeper.works(each) for each in (old, leaked, keeper.value())] == [False, False, True]
+
+    def test_it_waits_for_no_rotation(self, keeper: Keeper) -> None:
+        """The leaked key dies at once, the rotation that has the lock sees it and goes on to its end."""
+        keeper("mint", "--name", "ci", "--to", keeper.store())
+        old = keeper.value()
+        ready, go = keeper.place / "ready", keeper.place / "go"
+        hook = f'[ "$LAMP_KEYS_STEP" != store ] || {{ touch {ready}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
+        rotating = subprocess.Popen(
+            [*START, "rotate", "ci", "--soak", "0", "--before", hook],
+            env={**os.environ, **keeper.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            wait_for(ready.exists, what="the rotation")
+            done = self.leaked(keeper, old)
+            assert not keeper.works(old)
+            go.touch()
+            out, _ = rotating.communicate(timeout=60)
+        finally:
+            rotating.kill()
+            rotating.wait()
+        said = json.loads(done.stdout)
+        assert (done.returncode, said["revoked"], said["found_by"]) == (4, True, "journal")
+        assert said["unrecorded"]["records"] == ["revoke_intent", "revoked"]
+        assert (said["unrecorded"]["code"], said["replacement"]["error"]["code"]) == ("busy", "busy")
+        assert rotating.returncode == 0, out
+        assert keeper.works(keeper.value())
+        assert keeper.json("status")[0]["needs_recover"] is False
+        assert "is revoked; not by us" in keeper("history", "ci").out
+
+    def test_a_full_disk_is_not_in_the_way(self, keeper: Keeper) -> None:
+        """What the journal cannot take is said."""
+        made = keeper.json("mint", "--name", "ci", "--to", keeper.store())
+        journal = keeper.place / "state" / "lamplighter" / "keys" / "journal.jsonl"
+        size = journal.stat().st_size
+
+        def fill() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+        done = subprocess.run(
+            [*START, "emergency", str(made["key_id"]), "--yes"],
+            env={**os.environ, **keeper.env},
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=fill,
+        )
+        assert not keeper.works(keeper.value())
+        assert journal.stat().st_size == size
+        assert done.returncode == 1, done.stderr
+        assert "NOT IN THE JOURNAL (revoke_intent, revoked): no room" in done.stderr
+        assert f"key {made['key_id']}" in done.stderr
+        # With room it is made up for.
+        again = keeper.json("emergency", str(made["key_id"]), "--yes")
+        assert (again["was_live"], again["replacement"]["state"]) == (False, "done")
+        assert keeper.works(keeper.value())
+
+    @pytest.mark.parametrize("point", range(1, 7))
+    def test_killed_in_the_middle_of_a_revocation(self, keeper: Keeper, point: int) -> None:
+        """Before its intent is on disk nothing happened; from there on `recover` ends it, and tells of it."""
+        made = keeper.json("mint", "--name", "ci", "--to", keeper.store())
+        words = ["keys", "emergency", str(made["key_id"]), "--no-replace", "--yes"]
+        ran = keeper.cli(*words, env={**keeper.env, "LAMP_FAULT": f"keys.*:{point}"})
+        assert ran.status == -signal.SIGKILL
+        keeper("recover")
+        assert keeper.works(keeper.value()) == (point == 1)
+        [status] = keeper.json("status")
+        assert (status["unfinished"], status["revoked"]) == (False, [] if point == 1 else [made["key_id"]])
 
     def test_only_cut(self, keeper: Keeper) -> None:
         made = keeper.json("mint", "--name", "ci", "--to", keeper.store())

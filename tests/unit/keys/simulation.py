@@ -99,7 +99,7 @@ class SimNeon(KeyServer):
         if "POST" in world.drops:
             world.drops.remove("POST")
             raise MintUnknown
-        return MintedKey(key_id=key_id, project_id=None, value=KeyBuffer(bytearray(world.values[key_id])))
+        return MintedKey(key_id=key_id, project_id=scope.project_id, value=KeyBuffer(bytearray(world.values[key_id])))
 
     def list(self, scope: Scope) -> Mapping[int, LiveKey]:
         return {
@@ -207,7 +207,7 @@ class SimJournal(Journal):
         self.state = state
 
 
-def adopted(world: World, addresses: list[str]) -> None:
+def adopted(world: World, addresses: list[str], *, scope: Scope = PERSONAL) -> None:
     """Key 2 is in all these sinks."""
     for address in addresses:
         world.contents[address] = world.values[2]
@@ -215,7 +215,7 @@ def adopted(world: World, addresses: list[str]) -> None:
         mac = value.mac(b"salt")
     sinks = tuple(SinkRef(each) for each in addresses)
     world.records.append(
-        rec.Adopted(at=START, lineage=LINEAGE, key_id=2, name=world.live[2], scope=PERSONAL, sinks=sinks, mac=mac)
+        rec.Adopted(at=START, lineage=LINEAGE, key_id=2, name=world.live[2], scope=scope, sinks=sinks, mac=mac)
     )
 
 

@@ -150,6 +150,18 @@ def test_k006_narrower_than_declared_is_fine():
 # The journal
 
 
+def test_k005_never_the_minter():
+    """Without a policy it is known by its use alone, and then perhaps as one of several."""
+
+    def accused(**facts: object) -> set[int | None]:
+        result = judged([key(5, name="somebody's")], **facts)
+        return {each.problem.key_id for each in found(result, "K005")}
+
+    assert accused(minter_id=5) == {MINTER_ID}
+    assert accused(minter_id=None, maybe_minter=frozenset({5, MINTER_ID})) == set()
+    assert accused(minter_id=None, maybe_minter=frozenset({6, MINTER_ID})) == {5}
+
+
 def test_k007_orphan():
     assert rules(judged([key(5)], [])) == {"K007"}
     assert found(judged([key(5)], [adopted(5, NOW - DAY)]), "K007") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -228,8 +229,22 @@ def test_without_a_state_directory_there_is_no_journal_and_no_gap(tmp_path: Path
 
 def test_a_minter_that_is_in_no_list_is_a_gap():
     with neon() as client:
-        found = collect(client, parse_policy(POLICY), journal=None, sinks={}, minter_id=99)
+        policy = parse_policy(POLICY)
+        policy = replace(policy, neon=replace(policy.neon, minter_id=99))
+        found = collect(client, policy, journal=None, sinks={}, own=frozenset({1}))
     assert found.gaps == (Gap(source="minter", reason="key 99 is in no list that was looked at"),)
+
+
+def test_the_minter_is_known_by_its_use_where_the_policy_does_not_say_it():
+    def look(policy: str, own: set[int]) -> tuple[int | None, frozenset[int]]:
+        with neon() as client:
+            found = collect(client, parse_policy(policy), journal=None, sinks={}, own=frozenset(own))
+        return found.minter_id, found.maybe_minter
+
+    assert look("version = 1", {1}) == (1, frozenset({1}))
+    assert look("version = 1", {1, 2}) == (None, frozenset({1, 2}))
+    assert look("version = 1", set()) == (None, frozenset())
+    assert look("version = 1\n[neon]\nminter_id = 7", {1})[0] == 7
 
 
 def test_an_audit_writes_down_that_it_used_the_minter(state: Path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lamplighter.keys.errors import PolicyError
+from lamplighter.keys.records import SinkRef
 from lamplighter.keys.sinks.base import Sink
-from lamplighter.keys.sinks.registry import BUILT_IN, kinds, parse_sink, sink_class
+from lamplighter.keys.sinks.registry import BUILT_IN, kinds, parse_sink, sink_class, sink_of
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
@@ -22,6 +23,38 @@ def test_an_address_of_nothing_says_what_there_is(address: str):
     with pytest.raises(PolicyError) as raised:
         parse_sink(address)
     assert "dotenv" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "github-org:octo/KEY?visibility=all",
+        "aws-secret:ci/neon?profile=ops&region=eu-central-1",
+        "aws-ssm:/ci/neon?region=eu-central-1",
+        "vault:kv/ci#key?namespace=team",
+        "kubernetes:default/neon#key?context=prod",
+        "vercel:shop/KEY?targets=preview,production&team_id=team_1&type=encrypted",
+        "gitlab:group/shop/KEY?environment_scope=production&hidden=true&protected=true",
+        "command:cat ?timeout=5&env=A,B",
+    ],
+)
+def test_options_in_an_address_are_known_to_the_process_that_goes_on(address: str):
+    """What `--to` takes: the journal has the rest of the options beside the address."""
+    first = parse_sink(address)
+    again = sink_of(SinkRef.of(first))
+    assert (again.describe(), again.options, again.capabilities) == (
+        first.describe(),
+        first.options,
+        first.capabilities,
+    )
+    for word in address.partition("?")[2].replace("&", ",").split(","):
+        assert word.rpartition("=")[2] in f"{first.describe()} {first.options}"
+
+
+@pytest.mark.parametrize("address", ["github-org:octo/KEY?visible=all", "aws-ssm:/a?zone=b", "dotenv:.env#KEY?a=b"])
+def test_an_option_that_is_none_is_refused(address: str):
+    with pytest.raises(PolicyError):
+        parse_sink(address)
 
 
 @pytest.fixture

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from lamplighter.keys.errors import MinterUnfit, NotProven, PolicyError, SinkRefused, SinkUnreachable, WrongScope
+from lamplighter.keys import records as rec
+from lamplighter.keys.errors import (
+    Held,
+    MinterUnfit,
+    MintUnknown,
+    NotProven,
+    PolicyError,
+    SinkRefused,
+    SinkUnreachable,
+    WrongScope,
+)
 from lamplighter.keys.fold import Lineage
 from lamplighter.keys.journal import Journal
-from lamplighter.keys.neon import Identity, KeyServer
+from lamplighter.keys.manager import Manager, Target
+from lamplighter.keys.naming import Naming
+from lamplighter.keys.neon import Identity, MintedKey
 from lamplighter.keys.plan import LiveKey
 from lamplighter.keys.records import Scope
-from lamplighter.keys.rotate import Event, Rotation, recover_all
+from lamplighter.keys.rotate import Event, Outcome, Rotation
 from lamplighter.keys.sinks.base import Receipt
+from lamplighter.keys.sinks.registry import parse_sink
 from lamplighter.keys.value import KeyBuffer
-from unit.keys.simulation import LINEAGE, SimJournal, SimNeon, SimSink, World, adopted, finish, go, rotation
+from unit.keys.simulation import LINEAGE, PERSONAL, START, SimNeon, SimSink, World, adopted, finish, go, rotation
 
 
 @pytest.fixture
@@ -167,6 +181,95 @@ def test_what_another_process_finished_during_the_soak_is_not_done_twice(world: 
     assert set(world.live) == {1, 3}
 
 
+def test_a_soak_may_be_cut_short_by_who_asks_for_the_same_rotation_again(world: World):
+    """The new key is proven, and nobody used the old one since."""
+    assert rotation(world, ["R0", "W1"], soak=3600.0, wait=False).run().state == "soaking"
+    world.seconds += 10
+    assert rotation(world, ["R0", "W1"], soak=None, wait=False).run().until == START + timedelta(seconds=3600)
+    assert rotation(world, ["R0", "W1"], soak=60.0, wait=False).run().until == START + timedelta(seconds=60)
+    outcome = rotation(world, ["R0", "W1"], soak=0.0, wait=False).run()
+    assert (outcome.state, outcome.key_id, outcome.revoked) == ("done", 3, (2,))
+    assert len(world.posted) == 1
+    assert world.wrong == []
+
+
+def test_a_soak_that_is_cut_short_still_spares_a_key_in_use(world: World):
+    rotation(world, ["R0", "W1"], soak=3600.0, wait=False).run()
+    world.used[2] = "just now"
+    with pytest.raises(Held):
+        rotation(world, ["R0", "W1"], soak=0.0).run()
+    assert 2 in world.live
+
+
+class TestRevokedMeanwhile:
+    """As by `lamp keys emergency`, which waits for nobody."""
+
+    def run(self, world: World, step: str, key_id: int, **options: object) -> Outcome:
+        def revoke(event: Event) -> None:
+            if event.step == step:
+                world.live.pop(key_id, None)
+
+        world.alone = False
+        return rotation(world, ["R0", "W1"], before=revoke, **options).run()
+
+    @pytest.mark.parametrize("step", ["mint", "store", "verify", "soak", "revoke"])
+    def test_the_old_key(self, world: World, step: str):
+        outcome = self.run(world, step, 2, soak=5.0)
+        assert (outcome.state, outcome.key_id, set(world.live)) == ("done", 3, {1, 3})
+        assert lineage(world).live == {3}
+
+    @pytest.mark.parametrize("step", ["store", "verify", "soak"])
+    def test_the_new_key(self, world: World, step: str):
+        """Another is made and put over it, before the old one goes."""
+        outcome = self.run(world, step, 3, soak=5.0)
+        assert (outcome.state, outcome.key_id, set(world.live)) == ("done", 4, {1, 4})
+        assert {world.key_in(each) for each in ("R0", "W1")} == {4}
+
+
+class TestSmoke:
+    """The command that has to end with 0 belongs to the rotation, and so to its recovery."""
+
+    def begin(self, world: World) -> None:
+        with pytest.raises(NotProven, match="ended with 3") as raised:
+            rotation(world, ["R0", "W1"], smoke="exit 3").run()
+        assert "same command again" in (raised.value.hint or "")
+        assert 2 in world.live
+
+    def test_it_is_run_again_and_said_so(self, world: World):
+        self.begin(world)
+        said: list[str] = []
+        with pytest.raises(NotProven, match="ended with 3"):
+            rotation(world, ["R0", "W1"], progress=lambda event: said.append(event.sentence)).recover()
+        assert "run `exit 3`, which has to end with 0" in said
+
+    def test_another_may_be_run(self, world: World):
+        self.begin(world)
+        assert rotation(world, ["R0", "W1"]).recover(smoke="exit 0").state == "done"
+        assert [each.smoke for each in world.records if isinstance(each, rec.Verified)] == ["exit 0"]
+
+    def test_or_none(self, world: World):
+        self.begin(world)
+        said: list[str] = []
+        progress = rotation(world, ["R0", "W1"], progress=lambda event: said.append(event.sentence))
+        assert progress.recover(smoke="").state == "done"
+        assert "`exit 3` is not run" in said
+        assert [each.smoke for each in world.records if isinstance(each, rec.Verified)] == [None]
+
+
+def test_what_neon_said_last_is_told_when_it_is_given_up(world: World):
+    class Broken(SimNeon):
+        def mint(self, scope: Scope, name: str) -> MintedKey:
+            self.world.posted.append(name)
+            raise MintUnknown("Neon refused to make a key: HTTP 502", status=502, request_id="r-1")
+
+    one = rotation(world, ["R0", "W1"])
+    one._server = Broken(world)
+    with pytest.raises(MintUnknown, match="HTTP 502") as raised:
+        one.run()
+    assert (raised.value.status, raised.value.request_id) == (502, "r-1")
+    assert not lineage(world).unfinished
+
+
 class Stranger(SimNeon):
     """Another account, or another server: its list has none of ours."""
 
@@ -218,6 +321,30 @@ def test_a_consumer_that_is_not_seen_leaves_the_old_key(world: World):
         rotation(world, ["R0", "W1"], consumer=60.0).run()
     assert 2 in world.live
     assert lineage(world).unfinished
+
+
+@pytest.mark.parametrize("kind", ["organization", "project"])
+def test_with_a_minter_that_does_not_see_the_organization_nothing_is_taken_for_gone(kind: str):
+    """A list of another organization, or of another server, has none of these keys either."""
+    scope = Scope(kind="organization", org_id="org-a")
+    if kind == "project":
+        scope = Scope(kind="project", org_id="org-a", project_id="p-1")
+    world = World()
+    adopted(world, ["R0"], scope=scope)
+
+    class Elsewhere(Stranger):
+        def organizations(self) -> frozenset[str]:
+            return frozenset({"org-b"})
+
+    for mode in ("run", "recover"):
+        if mode == "recover":
+            rotation(world, ["R0"], scope=scope, soak=60.0, wait=False).run()
+        stray = rotation(world, ["R0"], scope=scope, soak=60.0)
+        stray._server = Elsewhere(world)
+        told, live = len(world.records), dict(world.live)
+        with pytest.raises(MinterUnfit, match="of organization org-a, which the minter does not see"):
+            getattr(stray, mode)()
+        assert (len(world.records), world.live) == (told, live)
 
 
 class Vain(SimSink):
@@ -275,21 +402,6 @@ def test_what_cannot_be_meant_is_refused(world: World):
         rotation(world, ["R0"], scope=None).run()
 
 
-def test_every_lineage_is_recovered_on_its_own(world: World):
-    """What stops one does not stop the others."""
-    rotation(world, ["R0", "W1"], soak=60.0, wait=False).run()
-    world.seconds += 61
-
-    def resolve(ref: object) -> SimSink:
-        return SimSink(world, getattr(ref, "address", ""))
-
-    server: KeyServer = SimNeon(world)
-    options = {"clock": rotation(world, [])._clock, "resolve": resolve}
-    outcomes, errors = recover_all(server, SimJournal(world), **options)
-    assert ([each.state for each in outcomes], errors) == (["done"], {})
-    assert recover_all(server, SimJournal(world), **options) == ([], {})
-
-
 def test_no_value_is_held_when_it_is_not_needed_any_more(world: World):
     """From the proof on, and after an error."""
     held: list[tuple[str | None, bool]] = []
@@ -308,3 +420,27 @@ def test_no_value_is_held_when_it_is_not_needed_any_more(world: World):
     one.run()
     assert held == [("mint", False), ("store", False), ("store", True), ("verify", True), ("revoke", False)]
     assert not any(bool(each) for each in buffers)
+
+
+def test_every_lineage_is_recovered_on_its_own(world: World, tmp_path: Path):
+    """What stops one does not stop the others."""
+    clock = rotation(world, [])._clock
+    manager = Manager(server=SimNeon(world), journal=Journal(tmp_path / "state"), minter_id=1, clock=clock)
+    world.alone = False
+
+    def target(name: str) -> Target:
+        (tmp_path / name).mkdir()
+        sink = parse_sink(f"dotenv:{tmp_path / name / '.env'}#KEY")
+        soak = timedelta(seconds=60)
+        return Target(lineage=name, naming=Naming(name), scope=PERSONAL, sinks=(sink,), soak=soak)
+
+    targets = [target("bad"), target("good")]
+    manager.rotate(targets)
+    begun = manager.rotate(targets, wait=False)
+    assert [each.outcome.state for each in begun if each.outcome] == ["soaking", "soaking"]
+    world.seconds += 61
+    (tmp_path / "bad" / ".env").unlink()
+    bad, good = manager.recover()
+    assert (bad.lineage, type(bad.error), good.outcome and good.outcome.state) == ("bad", NotProven, "done")
+    (tmp_path / "bad" / ".env").touch(0o600)
+    assert [type(each.error) for each in manager.recover()] == [NotProven]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,13 @@ def _could_not_look(failure: Failure) -> Failure:
     )
 
 
+def _own(session: KeySession) -> frozenset[int]:
+    """Ids of keys of which one is the minter's. That nothing is known of it keeps no audit from looking."""
+    with suppress(KeysError):
+        return session.manager().maybe_own(session.state())
+    return frozenset()
+
+
 def _audit(session: KeySession, given: dict[str, Any]) -> Audit:
     from dataclasses import replace  # noqa: PLC0415 - for an option only
 
@@ -99,7 +107,12 @@ def _audit(session: KeySession, given: dict[str, Any]) -> Audit:
     sinks = parse_sinks(policy)
     with session.waiting("Looking at keys and stores"):
         inventory = collect(
-            session.neon, policy, journal=session.state_dir, sinks=sinks, read_values=not given["no_read"]
+            session.neon,
+            policy,
+            journal=session.state_dir,
+            sinks=sinks,
+            read_values=not given["no_read"],
+            own=_own(session),
         )
     for sink in sinks.values():
         sink.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -16,13 +16,14 @@ from lamplighter.cli.keys.options import org_option
 from lamplighter.cli.output import Column, emit
 
 if TYPE_CHECKING:
-    from lamplighter.keys.emergency import Leak
+    from lamplighter.keys.emergency import Cut, Leak
     from lamplighter.keys.fold import State
     from lamplighter.keys.manager import Manager, Result
     from lamplighter.keys.value import KeyBuffer
 
 #: More than any key has.
 _LONGEST: Final = 4096
+_SPACES: Final = b" \t\r\n\v\f"
 #: Neon's keys, of today and of before they had a prefix.
 _LOOKS_LIKE_A_KEY: Final = re.compile(r"napi_.*|[a-z0-9]{64,}")
 
@@ -42,6 +43,7 @@ _COLUMNS = (
     Column("replacement.state", "Replacement"),
     Column("replacement.key_id", "New key"),
     Column("replacement.error.message", "Not replaced"),
+    Column("unrecorded.message", "Not in the journal"),
 )
 
 
@@ -58,6 +60,9 @@ def emergency(session: KeySession, leaked: str | None, **given: Any) -> None:
     With --stdin the leaked value itself is read from there, or asked for without echo; the command line is no place
     for it. The journal knows it by its fingerprint; one that it does not know is used once, to see which key
     Neon notes a use of. Shown first: what fails until the new key is there.
+
+    It waits for nobody: while a rotation is at work, or the disk is full, the key is revoked, and what the journal
+    could not take is said. Another key then has to follow by `lamp keys rotate`.
 
     Exit status: 0 it is revoked, and replaced in the stores that may hold it; 3 there is no such key; else what failed.
     Whether it was revoked is in the output in any case.
@@ -80,32 +85,32 @@ def emergency(session: KeySession, leaked: str | None, **given: Any) -> None:
         )
     if given["swap"] and given["no_replace"]:
         raise click.UsageError("Give --swap or --no-replace, not both.")
-    # Somebody waits: what cannot be used is said before the value is asked for.
-    manager = _manager(session)
-    if leaked is None or not session.dry_run:
-        _have_the_journal(session)
-    if leaked is None:
-        leak = _by_value(session, manager)
-    else:
-        leak = by_text(leaked, manager, session.state(), org_id=given["org_id"])
+    manager, state = _manager(session), _known(session)
+    org_id = given["org_id"]
+    leak = _by_value(manager, state) if leaked is None else by_text(leaked, manager, state, org_id=org_id)
     session.confirm(what_breaks(leak))
     if session.dry_run:
         session.note("Nothing was changed.")
-        _show(session, leak, revoked=False, result=None)
+        _show(session, _Done(leak), state)
         return
     with session.resumable():
-        _act(session, manager, leak, swap=given["swap"], replace_it=not given["no_replace"])
+        done = _act(session, manager, leak, state, swap=given["swap"], replace_it=not given["no_replace"])
+    _show(session, done, _known(session, told=True))
+    if done.result is not None and done.result.error is not None:
+        click.get_current_context().exit(failure_of_keys(done.result.error).exit_code or FAILED)
 
 
-def _have_the_journal(session: KeySession) -> None:
-    from lamplighter.keys.errors import Busy  # noqa: PLC0415 - `--help` does without
+def _known(session: KeySession, *, told: bool = False) -> State:
+    """What the journal says, without its lock. One that cannot be read is no reason to leave a leaked key alive."""
+    from lamplighter.keys.errors import JournalError  # noqa: PLC0415 - `--help` does without
+    from lamplighter.keys.fold import State  # noqa: PLC0415 - the same
 
     try:
-        with session.journal:
-            return
-    except Busy as error:
-        why = error.message
-    raise Busy(why, hint="end that process, for nothing is lost by it, and run this again; `lamp keys recover` goes on")
+        return session.state()
+    except JournalError as error:
+        if not told:
+            session.note(f"The journal tells nothing: {error}. Which stores hold the key is not known.")
+    return State()
 
 
 def _manager(session: KeySession) -> Manager:
@@ -114,12 +119,12 @@ def _manager(session: KeySession) -> Manager:
     return session.manager(hooks_of(session))
 
 
-def _by_value(session: KeySession, manager: Manager) -> Leak:
+def _by_value(manager: Manager, state: State) -> Leak:
     from lamplighter.keys.emergency import by_value  # noqa: PLC0415 - `--help` does without
     from lamplighter.keys.harden import hardened  # noqa: PLC0415 - the same
 
-    with hardened(), _read_value() as value, session.journal:
-        return by_value(value, manager)
+    with hardened(), _read_value() as value:
+        return by_value(value, manager, state)
 
 
 def _read_value() -> KeyBuffer:
@@ -134,47 +139,68 @@ def _read_value() -> KeyBuffer:
     with open(0, "rb", buffering=0, closefd=False) as stream:
         while count < len(held) and (got := stream.readinto(memoryview(held)[count:])):
             count += got
-    start, end = 0, count
-    while start < end and held[start : start + 1].isspace():
-        start += 1
-    while end > start and held[end - 1 : end].isspace():
-        end -= 1
-    good = start < end <= _LONGEST and all(0x20 < byte < 0x7F for byte in held[start:end])
+    place = _within(held, count)
     try:
-        if good:
-            with memoryview(held) as whole, whole[start:end] as part:
+        if place is not None:
+            with memoryview(held) as whole, whole[place] as part:
                 return KeyBuffer(part)
     finally:
         wipe(held)
     raise Failure("there is no key on standard input", hint="pipe in the key alone", status=USAGE)
 
 
-def _act(session: KeySession, manager: Manager, leak: Leak, *, swap: bool, replace_it: bool) -> None:
+def _within(held: bytearray, count: int) -> slice | None:
+    """Where the key is among these bytes, without the spaces around it; None where there is none. Makes no copy."""
+    start, end = 0, count
+    while start < end and held[start] in _SPACES:
+        start += 1
+    while end > start and held[end - 1] in _SPACES:
+        end -= 1
+    good = start < end <= _LONGEST and all(0x20 < held[at] < 0x7F for at in range(start, end))
+    return slice(start, end) if good else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a leak. `cut` None: it was not to be revoked, or not any more. `result` is the replacement's."""
+
+    leak: Leak
+    cut: Cut | None = None
+    result: Result | None = None
+    revoked: bool = False
+
+
+def _act(session: KeySession, manager: Manager, leak: Leak, state: State, *, swap: bool, replace_it: bool) -> _Done:
+    """Revoke it and put another in its place, in the order that is wanted. Raises Failure when it is still live."""
+    if not needs_another(leak, state):
+        swap = replace_it = False
+    result = _replace(manager, session, leak) if swap else None
+    if swap and not _is_replaced(result):
+        session.note("No other key could be put in its place: it is revoked all the same.")
+    revoked = _cut(session, manager, leak) if leak.live else None
+    if replace_it and not _is_replaced(result):
+        result = _replace(manager, session, leak)
+    return _Done(leak, revoked, result, revoked=True)
+
+
+def _is_replaced(result: Result | None) -> bool:
+    return result is not None and result.error is None
+
+
+def _cut(session: KeySession, manager: Manager, leak: Leak) -> Cut | None:
+    """None where a swap has revoked it already. Raises Failure."""
     from lamplighter.keys.emergency import cut  # noqa: PLC0415 - `--help` does without
     from lamplighter.keys.errors import KeysError  # noqa: PLC0415 - the same
 
-    result, revoked, failed = None, not leak.live, None
-    if not needs_another(leak, session.state()):
-        swap = replace_it = False
-    if swap:
-        result = _replace(manager, session, leak)
-        if result is None or result.error is not None:
-            session.note("No other key could be put in its place: it is revoked all the same.")
-    if leak.live:
-        # A swap may have revoked it already.
-        gone = leak.key_id in session.state().lineage(leak.lineage or "").revoked
-        try:
-            revoked = gone or cut(leak, manager) or True
-        except KeysError as error:
-            failed = failure_of_keys(error)
-    if replace_it and failed is None and (result is None or result.error is not None):
-        result = _replace(manager, session, leak)
-    if failed is not None:
-        session.note(f"KEY {leak.key_id} IS STILL LIVE.")
-        raise failed
-    _show(session, leak, revoked=revoked, result=result)
-    if result is not None and result.error is not None:
-        click.get_current_context().exit(failure_of_keys(result.error).exit_code or FAILED)
+    state = _known(session, told=True)
+    if leak.key_id in state.lineage(leak.lineage or "").revoked:
+        return None
+    try:
+        return cut(leak, manager, state)
+    except KeysError as error:
+        failed = failure_of_keys(error)
+    session.note(f"KEY {leak.key_id} IS STILL LIVE.")
+    raise failed
 
 
 def needs_another(leak: Leak, state: State) -> bool:
@@ -184,7 +210,7 @@ def needs_another(leak: Leak, state: State) -> bool:
 
 def _replace(manager: Manager, session: KeySession, leak: Leak) -> Result | None:
     """Another key into every store of the lineage, without a soak; None where no store is known."""
-    from lamplighter.keys.errors import KeysError  # noqa: PLC0415 - `--help` does without
+    from lamplighter.keys.errors import Busy, KeysError  # noqa: PLC0415 - `--help` does without
     from lamplighter.keys.manager import UNMANAGED, Result, target_of  # noqa: PLC0415 - the same
 
     if leak.lineage in (None, UNMANAGED):
@@ -194,15 +220,23 @@ def _replace(manager: Manager, session: KeySession, leak: Leak) -> Result | None
         target = target_of(leak.lineage, session.policy, session.state())
         if not target.sinks:
             return None
-        outcome = manager.rotation(replace(target, consumer=None), wait=False, soak=0.0).run()
+        rotation = manager.rotation(replace(target, consumer=None), wait=False, soak=0.0)
+        outcome = rotation.run()
+        if outcome.key_id == leak.key_id:
+            # It was the new key of a rotation under way, which is now at its end: another has to follow.
+            outcome = rotation.run()
     except KeysError as error:
+        if isinstance(error, Busy) and error.key_id is None:
+            error.hint = f"when that has ended: `lamp keys rotate {leak.lineage}`, if it did not replace the key itself"
         return Result(lineage=leak.lineage, error=error)
     return Result(lineage=leak.lineage, outcome=outcome)
 
 
-def _show(session: KeySession, leak: Leak, *, revoked: bool, result: Result | None) -> None:
-    from lamplighter.cli.keys.results import fact_of  # noqa: PLC0415 - `--help` does without
+def _show(session: KeySession, done: _Done, state: State) -> None:
+    from lamplighter.cli.keys.results import result_fact  # noqa: PLC0415 - `--help` does without
 
+    leak, result = done.leak, done.result
+    unrecorded = _unrecorded(done.cut)
     fact = {
         "key_id": leak.key_id,
         "name": leak.name,
@@ -211,12 +245,29 @@ def _show(session: KeySession, leak: Leak, *, revoked: bool, result: Result | No
         "was_live": leak.live,
         "last_used_at": leak.last_used_at,
         "last_used_from": list(leak.last_used_from),
-        "revoked": revoked,
+        "revoked": done.revoked or not leak.live,
+        "unrecorded": unrecorded,
         "may_hold": list(leak.holders),
-        "replacement": fact_of(result, session.state()) if result else None,
+        "replacement": result_fact(result, state) if result else None,
     }
     emit(session, fact, _COLUMNS)
     if session.dry_run or session.output != "table":
         return
+    if unrecorded is not None:
+        lacks = ", ".join(unrecorded["records"])
+        session.note(
+            f"NOT IN THE JOURNAL ({lacks}): {unrecorded['message']}. Keep this: key {leak.key_id} ({leak.name}) was "
+            "revoked now, for it leaked."
+        )
+    if result is not None and result.error is not None and result.error.hint:
+        session.note(f"Hint: {result.error.hint}")
     if result is None and leak.live:
         session.note("No store is known that held it: whatever used it needs another key, from `lamp keys mint`.")
+
+
+def _unrecorded(cut: Cut | None) -> dict[str, Any] | None:
+    """For programs: what the journal lacks of a revocation. Pure."""
+    if cut is None or cut.why is None:
+        return None
+    failure = failure_of_keys(cut.why)
+    return {"records": list(cut.unrecorded), "code": failure.code, "message": failure.message}

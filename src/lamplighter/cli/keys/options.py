@@ -51,8 +51,8 @@ to_option = click.option(
     type=AddressOrName(),
     multiple=True,
     metavar="SINK",
-    help="A store that gets the key: its address, such as dotenv:.env#NEON_API_KEY or github:OWNER/REPO/NAME, or its "
-    "name in the policy. May be given several times.",
+    help="A store that gets the key: its address, such as dotenv:.env#NEON_API_KEY or github:OWNER/REPO/NAME, with "
+    "options as in 'github-org:ORG/NAME?visibility=private', or its name in the policy. May be given several times.",
 )
 org_option = click.option("--org-id", metavar="ID", help="The organization.")
 
@@ -64,7 +64,8 @@ def rotating(function: F) -> F:
             click.option(
                 "--smoke",
                 metavar="COMMAND",
-                help="A shell command that has to end with 0 once every store has the key; it does not see the key.",
+                help="A shell command that has to end with 0 once every store has the key; it does not see the key. "
+                "After it failed, `recover` runs it again.",
             ),
             click.option(
                 "--allow", multiple=True, metavar="NAME", help="A variable that the smoke command and hooks may see."
@@ -79,7 +80,8 @@ def rotating(function: F) -> F:
                 "--soak",
                 type=Span(),
                 metavar="DURATION",
-                help="How long the old key stays. [default: of the policy, the longest that a store asks for]",
+                help="How long the old key stays, also in a soak under way. [default: of the policy, the longest that "
+                "a store asks for]",
             ),
             click.option(
                 "--wait/--no-wait",

@@ -69,7 +69,9 @@ def show_plan(
     keys = manager.live(scopes)
     known = {each.lineage: each for each in (manager.due(state, keys) if due is None else due)}
     now = manager.clock.now()
-    facts = [fact_of(each, session, state, keys, due=known.get(each.lineage), now=now, check=check) for each in targets]
+    facts = [
+        plan_fact(each, session, state, keys, due=known.get(each.lineage), now=now, check=check) for each in targets
+    ]
     if session.output != "table":
         emit(session, facts, _COLUMNS)
     elif not facts:
@@ -79,7 +81,7 @@ def show_plan(
     session.note("Nothing was changed.")
 
 
-def fact_of(
+def plan_fact(
     target: Target,
     session: KeySession,
     state: State,

@@ -13,8 +13,10 @@ from lamplighter.cli.output import Column, emit
 
 if TYPE_CHECKING:
     from lamplighter.cli.keys.common import KeySession
+    from lamplighter.keys.errors import KeysError
     from lamplighter.keys.fold import State
     from lamplighter.keys.manager import Result
+    from lamplighter.keys.rotate import Outcome
 
 
 def _ids(ids: Any) -> str:
@@ -44,35 +46,44 @@ COLUMNS = (
 _LIST = tuple(each for each in COLUMNS if each.field not in ("scope.kind", "consumer"))
 
 
-def fact_of(result: Result, state: State) -> dict[str, Any]:
+def result_fact(result: Result, state: State) -> dict[str, Any]:
     """For programs: what came of one lineage. `state` is the journal's afterwards. Pure."""
-    outcome = result.outcome
     known = state.lineage(result.lineage)
-    key_id = outcome.key_id if outcome else None
-    key = known.keys.get(key_id) if key_id is not None else None
-    scope = key.scope if key else known.scope
-    failure = failure_of_keys(result.error) if result.error else None
+    outcome = _outcome_fact(result.outcome)
+    key = known.keys.get(outcome["key_id"])
     return {
         "lineage": result.lineage,
-        "state": outcome.state if outcome else "failed",
-        "rid": outcome.rid if outcome else None,
-        "key_id": key_id,
+        **outcome,
         "name": key.name if key else None,
-        "scope": scope_fact(scope),
-        "sinks": [
-            {"address": address, "proof": level} for address, level in (outcome.levels if outcome else {}).items()
-        ],
-        "revoked": list(outcome.revoked) if outcome else [],
-        "consumer": outcome.consumer if outcome else None,
-        "until": outcome.until.isoformat() if outcome and outcome.until else None,
-        "foreign": [{"id": each, "name": name} for each, name in (outcome.foreign if outcome else {}).items()],
-        "error": failure
-        and {
-            "code": failure.code,
-            "message": failure.message,
-            "hint": failure.hint,
-            "exit_code": failure.exit_code,
-        },
+        "scope": scope_fact(key.scope if key else known.scope),
+        "error": result.error and _error_fact(result.error),
+    }
+
+
+def _outcome_fact(outcome: Outcome | None) -> dict[str, Any]:
+    """All names are there, whatever came of it."""
+    from lamplighter.keys.rotate import Outcome  # noqa: PLC0415 - `--help` does without
+
+    known = outcome or Outcome(lineage="", state="nothing")
+    return {
+        "state": outcome.state if outcome else "failed",
+        "rid": known.rid,
+        "key_id": known.key_id,
+        "sinks": [{"address": address, "proof": level} for address, level in known.levels.items()],
+        "revoked": list(known.revoked),
+        "consumer": known.consumer,
+        "until": known.until.isoformat() if known.until else None,
+        "foreign": [{"id": key_id, "name": name} for key_id, name in known.foreign.items()],
+    }
+
+
+def _error_fact(error: KeysError) -> dict[str, Any]:
+    failure = failure_of_keys(error)
+    return {
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "exit_code": failure.exit_code,
     }
 
 
@@ -85,14 +96,14 @@ def show_one(session: KeySession, result: Result) -> None:
     """One lineage that somebody named: its outcome, or its error as the command's. Raises KeysError."""
     if result.error is not None:
         raise result.error
-    fact = fact_of(result, session.state())
+    fact = result_fact(result, session.state())
     emit(session, fact, COLUMNS)
     _say_what_is_left(session, [fact])
 
 
 def show_all(session: KeySession, results: Sequence[Result], *, empty: str) -> None:
     """Several: all outcomes, then the status of the first error."""
-    facts = [fact_of(each, session.state()) for each in results]
+    facts = [result_fact(each, session.state()) for each in results]
     emit(session, facts, _LIST, empty=empty)
     _say_what_is_left(session, facts)
     failed = [each["error"] for each in facts if each["error"]]

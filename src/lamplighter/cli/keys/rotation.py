@@ -265,17 +265,34 @@ def _plan(session: KeySession, targets: list[Target], *, due: list[Due] | None =
 # recover
 
 
+def _other_smoke(lineages: tuple[str, ...], given: dict[str, Any]) -> str | None:
+    """What to run in the place of the smoke command that a rotation was begun with: empty for nothing. Pure."""
+    if given["smoke"] is None and not given["skip_smoke"]:
+        return None
+    if len(lineages) != 1:
+        raise click.UsageError("--smoke and --skip-smoke go with one LINEAGE.")
+    if given["smoke"] is not None and given["skip_smoke"]:
+        raise click.UsageError("Give --smoke or --skip-smoke, not both.")
+    if given["smoke"] == "":
+        raise click.UsageError("--smoke is empty: --skip-smoke goes on without.")
+    return given["smoke"] or ""
+
+
 @click.command(cls=Command)
 @click.argument("lineages", metavar="[LINEAGE]...", nargs=-1)
 @click.option(
     "--wait/--no-wait", default=False, show_default=True, help="Whether to stay until the soak of a rotation is over."
 )
+@click.option("--smoke", metavar="COMMAND", help="Run this in the place of the smoke command of the rotation.")
+@click.option("--skip-smoke", is_flag=True, help="Go on without the smoke command of the rotation.")
+@click.option("--allow", multiple=True, metavar="NAME", help="A variable that smoke commands may see.")
 @keys_command(changes=True)
-def recover(session: KeySession, lineages: tuple[str, ...], wait: bool) -> None:
+def recover(session: KeySession, lineages: tuple[str, ...], wait: bool, **given: Any) -> None:
     """Finish or undo what was interrupted, of all lineages or of those that are named.
 
     May be run at any time, and again: where nothing is unfinished nothing happens. Keys that were minted and reached no
-    store are revoked; a rotation whose stores got the new key goes on from where it was.
+    store are revoked; a rotation whose stores got the new key goes on from where it was. Where that is its smoke
+    command, the same is run again; for one LINEAGE another may be given, or none.
 
     Exit status: 0 nothing is unfinished but soaks; else what is in the way of the first that is.
 
@@ -283,10 +300,12 @@ def recover(session: KeySession, lineages: tuple[str, ...], wait: bool) -> None:
     Examples:
       lamp keys recover
       lamp keys recover ci --wait
+      lamp keys recover ci --smoke 'make smoke'
     """  # noqa: D301 - click wants the character itself
     from lamplighter.cli.keys.hooks import hooks_of  # noqa: PLC0415 - `--help` does without
     from lamplighter.cli.keys.results import show_all  # noqa: PLC0415 - the same
 
+    smoke = _other_smoke(lineages, given)
     state = session.state()
     unknown = [each for each in lineages if each not in state.lineages]
     if unknown:
@@ -302,6 +321,8 @@ def recover(session: KeySession, lineages: tuple[str, ...], wait: bool) -> None:
         show_all(session, [], empty="Nothing is unfinished.")
         return
     with session.resumable():
-        results = session.manager(hooks_of(session)).recover(only=lineages or None, wait=wait)
+        results = session.manager(hooks_of(session)).recover(
+            only=lineages or None, wait=wait, smoke=smoke, allow=given["allow"]
+        )
     kept = [each for each in results if each.error or (each.outcome and each.outcome.state != "nothing")]
     show_all(session, kept, empty="Nothing is unfinished.")

@@ -59,7 +59,7 @@ def status(session: KeySession, lineages: tuple[str, ...]) -> None:
     """  # noqa: D301 - click wants the character itself
     now = datetime.now(UTC)
     known = session.state().lineages
-    facts = [fact_of(each, now) for name, each in known.items() if not lineages or name in lineages]
+    facts = [lineage_fact(each, now) for name, each in known.items() if not lineages or name in lineages]
     emit(session, facts, _LINEAGES, empty=f"The journal in {session.state_dir} has no lineage.")
     if session.output == "table" and any(each["needs_recover"] for each in facts):
         session.note("`lamp keys recover` finishes or undoes what is unfinished.")
@@ -69,7 +69,7 @@ def show_unfinished(session: KeySession, state: State, *, only: Iterable[str] = 
     """What `recover` would work on."""
     wanted = set(only)
     facts = [
-        fact_of(each, datetime.now(UTC))
+        lineage_fact(each, datetime.now(UTC))
         for name, each in state.lineages.items()
         if (each.unfinished or each.watched) and (not wanted or name in wanted)
     ]
@@ -77,7 +77,7 @@ def show_unfinished(session: KeySession, state: State, *, only: Iterable[str] = 
     session.note("Nothing was changed.")
 
 
-def fact_of(known: Lineage, now: datetime) -> dict[str, Any]:
+def lineage_fact(known: Lineage, now: datetime) -> dict[str, Any]:
     """For programs: one lineage. Pure."""
     from lamplighter.cli.keys.results import scope_fact  # noqa: PLC0415 - `--help` does without
     from lamplighter.keys.audit import needs_recover  # noqa: PLC0415 - the same
@@ -226,7 +226,8 @@ def _(record: rec.Observed) -> str:
 def _(record: rec.Verified) -> str:
     proofs = ", ".join(f"{address} by {level}" for address, level in record.levels.items())
     used = f"; a consumer used it at {record.consumer}" if record.consumer else ""
-    return f"key {record.key_id} is proven: {proofs}{used}"
+    smoke = f"; `{record.smoke}` ended with 0" if record.smoke else ""
+    return f"key {record.key_id} is proven: {proofs}{smoke}{used}"
 
 
 @sentence_of.register

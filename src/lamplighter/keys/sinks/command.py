@@ -22,6 +22,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
+from urllib.parse import parse_qsl
 
 from lamplighter.keys.errors import PolicyError, SinkError, SinkNotFound, SinkRefused, SinkUnreachable
 from lamplighter.keys.harden import child_environment
@@ -31,6 +32,8 @@ from lamplighter.keys.value import MAX_LENGTH, KeyBuffer, wipe
 from lamplighter.keys.wire import redact
 
 _OPTIONS: Final = frozenset({"delete", "env", "read", "timeout"})
+#: Unquoted and apart, so that no argument is taken for it: one that looks so is written in quotes.
+_WRITTEN: Final = re.compile(r"\s\?(?P<query>[a-z]+=\S*)\s*$")
 _TIMEOUT: Final = 60.0
 _FORM: Final = "write command:PROGRAM ARG..., as command:gh secret set NEON_API_KEY; the value comes on its stdin"
 #: Ways to ask for the value among the arguments, where every program on this machine could read it.
@@ -61,6 +64,18 @@ _MOST_STDERR: Final = 1 << 14
 _SPARE: Final = 1 << 14
 
 
+def _with_written(text: str, options: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """The command, and its options with those that stand at its end. Raises PolicyError for one that is there twice."""
+    found = _WRITTEN.search(text)
+    if found is None:
+        return text, options
+    written = parse_qsl(found["query"], keep_blank_values=True)
+    merged = {**options, **dict(written)}
+    if len(written) > len(dict(written)) or any(name in options for name, _ in written):
+        raise PolicyError("an option of a command is there twice")
+    return text[: found.start()], merged
+
+
 @dataclass(slots=True)
 class _Done:
     """How a program ended. `status` is negative for a signal, None when it took too long."""
@@ -76,6 +91,7 @@ class CommandSink(Sink):
     """Options: `read` and `delete` are commands too, and the first prints the value.
 
     `env` names variables that all of them may see besides the usual ones, with commas between; `timeout` is in seconds.
+    Options may also stand at the end of the address, apart: `command:./deploy ?env=TOKEN&timeout=300`.
     """
 
     kind: ClassVar[str] = "command"
@@ -90,7 +106,8 @@ class CommandSink(Sink):
 
     @classmethod
     def parse(cls, address: str, options: Mapping[str, str]) -> Self:
-        command = _words(address.removeprefix("command:"), "the address")
+        text, options = _with_written(address.removeprefix("command:"), options)
+        command = _words(text, "the address")
         if _PLACEHOLDER.search(" ".join(command)):
             raise PolicyError(
                 "such a command has the value among its arguments, where every program of this machine can read it",

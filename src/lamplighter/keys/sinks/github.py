@@ -52,6 +52,8 @@ _FORMS: Final[Mapping[str, str]] = {
     "github-env": "github-env:OWNER/REPO/ENVIRONMENT/NAME",
     "github-org": "github-org:ORG/NAME",
 }
+#: Those that can be asked for without a list of repositories.
+_GIVEN_VISIBILITIES: Final = ("all", "private")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,14 @@ class _Place:
 
 
 class GitHubSink(Sink):
+    """Options: `api_url`, and of an organization's secret `visibility`, without which it stays as it is."""
+
     kind: ClassVar[str] = "github"
 
-    def __init__(self, place: _Place, *, api_url: str = API) -> None:
+    def __init__(self, place: _Place, *, api_url: str = API, visibility: str | None = None) -> None:
         self._place = place
         self._api_url = api_url
+        self._visible_to = visibility
         self._address = join_address(place.kind, str(place), {"api_url": None if api_url == API else api_url})
         self._token: Secret | None = None
         self._store = HttpStore(
@@ -124,14 +129,25 @@ class GitHubSink(Sink):
 
     @classmethod
     def parse(cls, address: str, options: Mapping[str, str]) -> Self:
-        kind, text, merged = split_address(address, options, frozenset({"api_url"}))
+        known = frozenset({"api_url", "visibility"} if address.startswith("github-org:") else {"api_url"})
+        kind, text, merged = split_address(address, options, known)
         place = _Place.parse(kind, text)
+        visibility = merged.get("visibility")
+        if visibility not in (None, *_GIVEN_VISIBILITIES):
+            raise PolicyError(
+                f"{address!r}: visibility is {' or '.join(_GIVEN_VISIBILITIES)}",
+                hint="for selected repositories choose them at GitHub and leave it out: then it stays as it is",
+            )
         api_url = (merged.get("api_url") or os.environ.get("GITHUB_API_URL") or API).rstrip("/")
         check_url(api_url, address)
-        return cls(place, api_url=api_url)
+        return cls(place, api_url=api_url, visibility=visibility)
 
     def describe(self) -> str:
         return self._address
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        return {"visibility": self._visible_to} if self._visible_to else {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -199,9 +215,11 @@ class GitHubSink(Sink):
         return key_id, key
 
     def _visibility(self) -> dict[str, Any]:
-        """Who may use an organization's secret, as it is: GitHub wants it said with every write."""
+        """Who may use an organization's secret, as it is or as was asked: GitHub wants it said with every write."""
         if self._place.kind != "github-org":
             return {}
+        if self._visible_to is not None:
+            return {"visibility": self._visible_to}
         found = self._facts()
         if found is None:
             # As `gh secret set` does; who wants it otherwise makes the secret with that first.

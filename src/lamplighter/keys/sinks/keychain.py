@@ -107,7 +107,7 @@ class KeychainSink(Sink):
 
     def _backend(self) -> KeyringBackend:
         try:
-            return open_keychain()._backend  # noqa: SLF001 - the judgement is there, its service is not ours
+            return open_keychain().backend
         except ConfigurationError as error:
             why = error.message
         raise SinkUnsafe(why, address=self.describe())

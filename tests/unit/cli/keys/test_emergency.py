@@ -11,10 +11,11 @@ import pytest
 
 from lamplighter.cli.keys.leaking import needs_another
 from lamplighter.keys import records as rec
-from lamplighter.keys.emergency import by_text, by_value, cut, what_breaks
-from lamplighter.keys.errors import MinterUnfit, NeonFailed, NotProven, PolicyError
-from lamplighter.keys.journal import Journal
-from lamplighter.keys.manager import UNMANAGED, Manager, Target
+from lamplighter.keys.emergency import Cut, by_text, by_value, cut, what_breaks
+from lamplighter.keys.errors import Busy, JournalBroken, MinterUnfit, NeonFailed, NotProven, PolicyError
+from lamplighter.keys.fold import State
+from lamplighter.keys.journal import Journal, read_journal
+from lamplighter.keys.manager import UNMANAGED, Manager, Target, read_state
 from lamplighter.keys.naming import Naming
 from lamplighter.keys.neon import Identity, KeyServer, MintedKey
 from lamplighter.keys.plan import LiveKey
@@ -113,38 +114,38 @@ def value(text: bytes) -> KeyBuffer:
 class TestByValue:
     def test_the_journal_knows_it_without_using_it(self, manager: Manager) -> None:
         know(manager, 2, value=b"value-2")
-        leak = by_value(value(b"value-2"), manager)
+        leak = by_value(value(b"value-2"), manager, manager.journal.state)
         assert (leak.key_id, leak.how, leak.lineage, leak.holders) == (2, "journal", "ci", (STORE,))
         assert leak.last_used_at is None
 
     def test_one_that_is_revoked_already_is_still_known(self, manager: Manager) -> None:
         know(manager, 2, value=b"value-2")
         manager.server.revoke(PERSONAL, 2)
-        leak = by_value(value(b"value-2"), manager)
+        leak = by_value(value(b"value-2"), manager, manager.journal.state)
         assert not leak.live
         assert what_breaks(leak) == ["key 2 (key-2) is not live any more"]
 
     def test_any_other_shows_by_its_use(self, manager: Manager) -> None:
-        leak = by_value(value(b"value-3"), manager)
+        leak = by_value(value(b"value-3"), manager, manager.journal.state)
         assert (leak.key_id, leak.how, leak.lineage) == (3, "use", None)
 
     def test_keys_in_use_elsewhere_are_told_from_it(self, manager: Manager) -> None:
         assert isinstance(manager.server, Server)
         manager.server.busy = {2}
-        assert by_value(value(b"value-3"), manager).key_id == 3
+        assert by_value(value(b"value-3"), manager, manager.journal.state).key_id == 3
 
     def test_one_use_that_moves_by_chance_convicts_nobody(self, manager: Manager) -> None:
         """Neon may note our own use late, and another key is used in just that second."""
         assert isinstance(manager.server, Server)
         # The first use only shows that it is live.
         manager.server.chance = [2, 3]
-        assert by_value(value(b"value-3"), manager).key_id == 3
+        assert by_value(value(b"value-3"), manager, manager.journal.state).key_id == 3
 
     def test_one_that_others_use_as_well_cannot_be_told(self, manager: Manager) -> None:
         assert isinstance(manager.server, Server)
         manager.server.busy = {2, 3}
         with pytest.raises(NeonFailed, match="cannot be told") as raised:
-            by_value(value(b"value-3"), manager)
+            by_value(value(b"value-3"), manager, manager.journal.state)
         assert "lamp keys list" in (raised.value.hint or "")
 
     def test_the_minter_of_another_account_cannot_say_that_it_is_dead(self, manager: Manager) -> None:
@@ -153,18 +154,18 @@ class TestByValue:
         know(manager, 2, value=b"value-2", account="somebody else")
         manager.server.keys.pop(2)
         with pytest.raises(MinterUnfit, match="of account somebody else"):
-            by_value(value(b"value-2"), manager)
+            by_value(value(b"value-2"), manager, manager.journal.state)
         with pytest.raises(MinterUnfit, match="of account somebody else"):
             by_text("2", manager, manager.journal.state)
 
     def test_a_dead_one_is_nothing_to_revoke(self, manager: Manager) -> None:
         with pytest.raises(NeonFailed, match="not live") as raised:
-            by_value(value(b"value-9"), manager)
+            by_value(value(b"value-9"), manager, manager.journal.state)
         assert raised.value.status == 404
 
     def test_the_minter_itself(self, manager: Manager) -> None:
         with pytest.raises(PolicyError, match="the minter itself"):
-            by_value(value(b"value-1"), manager)
+            by_value(value(b"value-1"), manager, manager.journal.state)
 
 
 class TestByText:
@@ -195,21 +196,75 @@ class TestByText:
 class TestCut:
     def test_although_stores_hold_it(self, manager: Manager) -> None:
         know(manager, 2, value=b"value-2")
-        assert cut(by_text("2", manager, manager.journal.state), manager)
+        assert cut(by_text("2", manager, manager.journal.state), manager, manager.journal.state).ours
         assert 2 not in manager.server.list(PERSONAL)
         kinds = [each.kind for each in manager.journal.records]
         assert kinds == ["adopt", "revoke_intent", "revoked"]
 
     def test_one_that_no_lineage_has_is_told_of_apart(self, manager: Manager) -> None:
         know(manager, 2)
-        assert cut(by_text("3", manager, manager.journal.state), manager)
+        assert cut(by_text("3", manager, manager.journal.state), manager, manager.journal.state).ours
         assert {each.lineage for each in manager.journal.records[1:]} == {UNMANAGED}
         assert manager.journal.state.lineage("ci").current == 2
 
     def test_never_our_own(self, manager: Manager) -> None:
         with pytest.raises(MinterUnfit):
-            cut(by_text("1", manager, manager.journal.state), manager)
+            cut(by_text("1", manager, manager.journal.state), manager, manager.journal.state)
         assert 1 in manager.server.list(PERSONAL)
+
+
+class TestWithoutTheJournal:
+    """Somebody else may use the key this very moment: nothing that is about writing it down may be in the way."""
+
+    @pytest.fixture
+    def apart(self, manager: Manager) -> Manager:
+        """Another process: the lock is not its own."""
+        know(manager, 2, value=b"value-2")
+        other = replace(manager, journal=Journal(manager.journal.directory))
+        assert other.journal.state.lineages == {}
+        return other
+
+    def cut(self, manager: Manager) -> Cut:
+        state = read_state(manager.journal.directory)
+        return cut(by_value(value(b"value-2"), manager, state), manager, state)
+
+    def test_while_another_process_has_the_lock(self, manager: Manager, apart: Manager) -> None:
+        done = self.cut(apart)
+        assert (done.ours, done.unrecorded, type(done.why)) == (True, ("revoke_intent", "revoked"), Busy)
+        assert 2 not in manager.server.list(PERSONAL)
+        assert [each.kind for each in manager.journal.records] == ["adopt"]
+
+    def test_what_the_lock_kept_from_the_journal_is_written_when_it_is_free_again(
+        self, manager: Manager, apart: Manager
+    ) -> None:
+        class Freeing(Server):
+            """By the time that Neon answers, the other process has ended."""
+
+            def revoke(self, scope: Scope, key_id: int) -> bool:
+                manager.journal._close()
+                return super().revoke(scope, key_id)
+
+        apart.server = Freeing()
+        assert self.cut(apart) == Cut(ours=True)
+        kinds = [each.kind for each in read_journal(apart.journal.directory)]
+        assert kinds == ["adopt", "revoke_intent", "revoked"]
+
+    def test_a_journal_that_makes_no_sense(self, manager: Manager, apart: Manager) -> None:
+        """Then nobody knows its lineage: it is known by its id alone."""
+        path = apart.journal.directory / "journal.jsonl"
+        path.write_bytes(b"?\n" + path.read_bytes())
+        manager.journal._close()
+        done = cut(by_text("2", apart, State()), apart, State())
+        assert (done.ours, type(done.why)) == (True, JournalBroken)
+        assert done.unrecorded == ("adopt", "revoke_intent", "revoked")
+
+    def test_still_never_our_own(self, apart: Manager) -> None:
+        state = read_state(apart.journal.directory)
+        with pytest.raises(PolicyError, match="the minter itself"):
+            by_value(value(b"value-1"), apart, state)
+        with pytest.raises(MinterUnfit):
+            cut(by_text("1", apart, state), apart, state)
+        assert 1 in apart.server.list(PERSONAL)
 
 
 class TestRevoke:
@@ -329,6 +384,7 @@ class TestOwnKey:
         assert isinstance(manager.server, Server)
         manager.server.busy = {2}
         assert self.know(manager) is None
+        assert manager.maybe_own(manager.journal.state) == {1, 2}
 
     def test_the_journal_knows_it(self, manager: Manager) -> None:
         know(manager, 1, value=b"value-1")

@@ -10,11 +10,8 @@ from click.testing import CliRunner
 
 from lamplighter.cli.errors import Failure
 from lamplighter.cli.keys.common import KeySession, keys_command
-from lamplighter.cli.keys.leaking import _have_the_journal
 from lamplighter.cli.keys.setup import _keep_what_is_there, _write_policy
-from lamplighter.keys.errors import Busy
 from lamplighter.keys.harden import _PR_GET_DUMPABLE, _prctl
-from lamplighter.keys.journal import Journal
 from lamplighter.keys.manager import load_policy
 from lamplighter.keys.minter import Minter
 
@@ -51,14 +48,3 @@ def test_no_other_program_may_look_into_one_that_may_hold_the_minter_key(tmp_pat
     assert CliRunner().invoke(probe, ["--state-dir", str(tmp_path)]).exit_code == 0
     assert seen == [0]
     assert _prctl(_PR_GET_DUMPABLE, 0) == before
-
-
-def test_an_emergency_says_how_to_get_past_a_rotation_that_is_at_work(tmp_path: Path) -> None:
-    class Session(KeySession):
-        journal = Journal(tmp_path)
-
-    session = Session.__new__(Session)
-    with Journal(tmp_path), pytest.raises(Busy) as raised:
-        _have_the_journal(session)
-    assert "end that process" in (raised.value.hint or "")
-    _have_the_journal(session)

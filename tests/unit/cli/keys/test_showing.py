@@ -11,9 +11,9 @@ from lamplighter.cli.keys import VERBS, keys
 from lamplighter.cli.keys.auditing import COULD_NOT_LOOK, OUTPUTS
 from lamplighter.cli.keys.common import failure_of_keys
 from lamplighter.cli.keys.leaking import _LOOKS_LIKE_A_KEY
-from lamplighter.cli.keys.results import fact_of
+from lamplighter.cli.keys.results import result_fact
 from lamplighter.cli.keys.showing import event_of, sentence_of
-from lamplighter.cli.keys.showing import fact_of as status_of
+from lamplighter.cli.keys.showing import lineage_fact as status_of
 from lamplighter.keys import audit, errors, report
 from lamplighter.keys import records as rec
 from lamplighter.keys.fold import State, fold
@@ -119,15 +119,17 @@ class TestStatus:
 class TestResults:
     def test_an_outcome(self) -> None:
         outcome = Outcome(lineage="ci", state="soaking", rid=RID, key_id=3, levels={STORE: "value"}, until=NOW)
-        fact = fact_of(Result(lineage="ci", outcome=outcome), fold(ALL))
+        fact = result_fact(Result(lineage="ci", outcome=outcome), fold(ALL))
         assert fact["name"] == f"lamp.ci.{RID}"
         assert fact["sinks"] == [{"address": STORE, "proof": "value"}]
         assert fact["until"] == "2026-11-22T00:00:00+00:00"
         assert fact["error"] is None
 
     def test_an_error_has_the_same_names(self) -> None:
-        failed = fact_of(Result(lineage="ci", error=errors.Held(key_id=2)), State())
-        assert set(failed) == set(fact_of(Result(lineage="ci", outcome=Outcome(lineage="ci", state="done")), State()))
+        failed = result_fact(Result(lineage="ci", error=errors.Held(key_id=2)), State())
+        assert set(failed) == set(
+            result_fact(Result(lineage="ci", outcome=Outcome(lineage="ci", state="done")), State())
+        )
         assert failed["state"] == "failed"
         assert failed["error"]["exit_code"] == 4
 
