@@ -11,7 +11,7 @@ help: ## List the targets
 setup: .venv/.ready ## Make .venv with Lamplighter, the platform and the tools of development
 
 # uv comes by pip into .venv itself, so that nothing else need be there: Debian's Python may lack even the venv module.
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: pyproject.toml constraints.txt hatch_build.py src/lamplighter/gateway/relay.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Lamplighter needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/tools -c constraints.txt uv
@@ -25,14 +25,16 @@ up: setup ## Start the platform here, in the foreground (options: make up ARGS="
 test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/unit -k plan")
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-# Pools for the btrfs and reflink drivers are made in loop files, and a keychain is unlocked without a screen: that needs
-# root and Debian's tools; strace shows that no key leaks.
+# Pools for the btrfs and reflink drivers are made in loop files, a keychain is unlocked without a screen, the kernel leads
+# connections past the gateway: that needs root and Debian's tools. strace shows that no key leaks.
+TOOLS := mkfs.btrfs:btrfs-progs mkfs.xfs:xfsprogs gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus \
+  secret-tool:libsecret-tools strace:strace pgbouncer:pgbouncer nft:nftables ip:iproute2 gcc:gcc
+
 system-tools:
-	@if [ "$$(id -u)" = 0 ] && ! { command -v mkfs.btrfs && command -v mkfs.xfs && command -v gnome-keyring-daemon && \
-	  command -v dbus-run-session && command -v secret-tool && command -v strace; } >/dev/null; then \
-	  echo "Installing what tests of storage drivers, keychains and leaks need"; apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	    btrfs-progs xfsprogs gnome-keyring dbus libsecret-tools strace >/dev/null; fi
+	@if [ "$$(id -u)" = 0 ]; then missing=""; \
+	  for tool in $(TOOLS); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	  if [ -n "$$missing" ]; then echo "Installing what tests need:$$missing"; apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing libc6-dev >/dev/null; fi; fi
 
 check: setup ## Lint, types, import rules, and whether what is generated is up to date
 	$(BIN)/ruff check .

@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from benchmarks import branching, keys, many, starting, tools
+from benchmarks import branching, keys, many, starting, tools, wake
 from benchmarks.harness import SIZES, Report, platform_on
 
-PARTS = "abcdefghij"
+PARTS = "abcdefghijmno"
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -21,12 +21,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--branches", type=int, default=200)
+    parser.add_argument("--wakes", type=int, default=200)
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     report = Report(chosen.results)
     if {"b", "c"} & set(chosen.only):
         starting.by_hand(report, rounds=chosen.rounds)
     of_tools(report, chosen.only, rounds=chosen.rounds)
+    of_gateway(report, chosen.only, driver=chosen.drivers[0], rounds=chosen.wakes)
     if not {"a", "b", "c", "d"} & set(chosen.only):
         return
     for number, driver in enumerate(chosen.drivers):
@@ -41,6 +43,21 @@ def main() -> None:
                 )
             if "d" in chosen.only and driver != "copy":
                 many.run(lamp, report, driver=driver, branches=chosen.branches)
+
+
+def of_gateway(report: Report, only: list[str], *, driver: str, rounds: int) -> None:
+    """`rounds` of each wake and connection: what counts is the slow ones, too."""
+    if "o" in only:
+        wake.idle(report)
+    if not {"m", "n", "o"} & set(only):
+        return
+    with platform_on(driver) as lamp:
+        if "m" in only:
+            wake.wakes(lamp, report, driver=driver, rounds=rounds)
+        if "n" in only:
+            wake.connecting(lamp, report, driver=driver, rounds=rounds)
+        if "o" in only:
+            wake.idle_tls(lamp, report)
 
 
 def of_tools(report: Report, only: list[str], *, rounds: int) -> None:

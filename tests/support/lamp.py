@@ -120,24 +120,33 @@ class Lamp:
                 self.stop()
         if self.process is not None:
             self.kill()
-        if self.postmasters():
+        if self.postmasters() or self.gateways():
             # A killed platform left its computes: the next one adopts them, and takes them along when it stops.
             with contextlib.suppress(AssertionError):
                 self.start()
                 self.stop()
-        for pid in self.postmasters():
+        for pid in [*self.postmasters(), *self.gateways()]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def postmasters(self) -> list[int]:
         """Process ids of all postmasters whose data lies in this platform's directory."""
+        return self._processes("-D")
+
+    def gateways(self) -> list[int]:
+        """Process ids of gateways that this platform, or one before it, has started."""
+        return self._processes("--log")
+
+    def _processes(self, option: str) -> list[int]:
+        """Those with an option that names something in this platform's directory."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
                 argv = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"-D" in argv and argv[argv.index(b"-D") + 1].startswith(os.fsencode(self.data_dir) + b"/"):
+                name = option.encode()
+                if name in argv and argv[argv.index(name) + 1].startswith(os.fsencode(self.data_dir) + b"/"):
                     found.append(int(entry.name))
         return found
 

@@ -57,6 +57,10 @@ PLATFORM: Mapping[str, tuple[str, str]] = {
     "up": ("lamplighter.cli.up:up", "Start the platform here, in the foreground."),
     "down": ("lamplighter.cli.down:down", "Stop the platform that runs on a data directory."),
     "status": ("lamplighter.cli.status:status", "Show the running platform, its branches and computes."),
+    "ca": (
+        "lamplighter.cli.ca:ca",
+        "Print the certificate of the authority that this platform's Postgres is known by.",
+    ),
     "doctor": ("lamplighter.cli.doctor:doctor", "Check what this host offers, and look for leftovers."),
     "postgres": ("lamplighter.cli.postgres:postgres", "List, install and remove PostgreSQL versions."),
     "storage": ("lamplighter.cli.storage:storage", "Make a copy-on-write pool, and show it."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lamplighter.cli.text import fields, human_bytes, plural, table
 
 if TYPE_CHECKING:
-    from lamplighter.platform.checkup import Checkup, DriversFacts, HostFacts, PostgresFacts
+    from lamplighter.platform.checkup import Checkup, DriversFacts, GatewayFacts, HostFacts, PostgresFacts
     from lamplighter.platform.leftovers import Leftover
 
 _INDENT = "  "
@@ -20,6 +20,7 @@ def checkup_text(checkup: Checkup, *, fix: bool = False) -> str:
         _block("PostgreSQL", _postgres(checkup.postgres)),
         _block("Storage", _storage(checkup)),
         _block("Ports", _ports(checkup)),
+        _block("Gateway", _gateway(checkup.gateway)),
         _block("Platform", _platform(checkup)),
         _block("Leftovers", _leftovers(checkup.leftovers, fix=fix)),
     ]
@@ -109,6 +110,19 @@ def _ports(checkup: Checkup) -> list[str]:
         [
             ("API", f"{api.host}:{api.port} is {state}" if api.port else "any free port"),
             ("endpoints", f"{ports.first} to {ports.last}: {taken}{shown if ports.taken else ''}"),
+        ]
+    )
+
+
+def _gateway(gateway: GatewayFacts) -> list[str]:
+    pooler = (
+        f"PgBouncer {gateway.pooler_version} ({gateway.pooler})" if gateway.pooler else f"none: {gateway.no_pooler}"
+    )
+    return fields(
+        [
+            ("relay", gateway.relay),
+            ("pooler", pooler),
+            ("redirect", "works (lamp up --redirect)" if gateway.redirect else f"no: {gateway.no_redirect}"),
         ]
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lamplighter.cli.changed import compute_fields, given, gone, perform
+from lamplighter.cli.endpoints_top import top
 from lamplighter.cli.finding import find_branch, find_endpoint, settled
 from lamplighter.cli.groups import NearGroup
 from lamplighter.cli.output import Column, emit
@@ -39,6 +40,9 @@ def endpoints() -> None:
       lamp endpoints list
       lamp endpoints suspend --branch dev
     """  # noqa: D301 - click wants the character itself
+
+
+endpoints.add_command(top)
 
 
 @endpoints.command("list")

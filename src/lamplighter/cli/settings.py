@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Settings whose value may hold a password.
 _SECRET = frozenset({"catalog_url"})
-_JSON = {"endpoint_ports": "[20000, 29999]"}
+_JSON = {"endpoint_ports": "[20000, 29999]", "compute_ports": "[30000, 32767]"}
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -43,6 +43,9 @@ def read_settings(**options: Any) -> Settings:
         return Settings(**chosen)
     except ValidationError as error:
         fault = error.errors()[0]
+        if not fault["loc"]:
+            # Of two settings that do not go together.
+            raise click.UsageError(fault["msg"].removeprefix("Value error, ")) from error
         # A list's fault may lie in one of its elements.
         complaint = complain(str(fault["loc"][0]), fault["msg"], options=chosen, environ=os.environ)
         raise click.UsageError(complaint) from error

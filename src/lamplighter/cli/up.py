@@ -23,6 +23,19 @@ from lamplighter.cli.settings import read_settings
     help="How branches are copied. [default: the best that works]",
 )
 @click.option("--endpoint-ports", nargs=2, type=int, help="First and last port for endpoints. [default: 20000 29999]")
+@click.option("--compute-ports", nargs=2, type=int, help="Ports behind the gateway. [default: 30000 32767]")
+@click.option("--listen", help="Address that endpoints listen on; 0.0.0.0 for a network. [default: 127.0.0.1]")
+@click.option("--domain", help="Endpoints are <id>.DOMAIN on one port, told apart by TLS (SNI).")
+@click.option("--domain-port", type=click.IntRange(1, 65535), help="That port. [default: 5432]")
+@click.option(
+    "--tls-certificate", type=click.Path(path_type=Path), help="Your own certificate, PEM, read when changed."
+)
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its key.")
+@click.option("--redirect", is_flag=True, default=None, help="Lead clients to awake computes by nftables (root).")
+@click.option("--active-endpoints", type=click.IntRange(1), help="How many endpoints may be active. [default: all]")
+@click.option(
+    "--suspend-after", type=click.IntRange(1), help="Seconds without clients before an endpoint sleeps. [default: 300]"
+)
 @click.option("--rate-limits", type=click.Choice(["off", "neon"]), help="Limit requests as Neon does. [default: off]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: warning]")
 @click.option("--new-key", is_flag=True, help="Make another API key for the first user, and show it.")

@@ -399,22 +399,30 @@ def render_hba(*, tls: bool) -> str:
     """Who gets in. The first line that fits decides, and what fits none is refused.
 
     On the Unix socket: the platform's superuser and its copier, and only for the operating system users of the ident
-    map. By TCP: everybody but those two with a password, by TLS where the build has it.
+    map; and everybody else with a password, as the pooler does, where nobody but those users reaches the socket at
+    all. By TCP: everybody but the platform's two with a password, which SCRAM never sends; by TLS where the build has
+    it, which is asked of other hosts alone. The gateway is on this host, whoever it speaks for: clients that came to it
+    by a network, as Postgres cannot know, may do without too unless the gateway refuses them.
 
     The keyword `replication` is for physical replication without a database alone. A role that has the attribute
-    REPLICATION gets in with `replication=database` by the last line, as logical replication does, and may then take a
+    REPLICATION gets in with `replication=database` by the last lines, as logical replication does, and may then take a
     base backup or make a physical slot too: no line here can tell them apart, only the attribute can be withheld.
     """
-    kind = "hostssl" if tls else "host"
+    encrypted = "hostssl all          all          all  scram-sha-256\n" if tls else ""
+    # Not the loopback address alone: a redirected client of this host has the address that it called.
+    plain = "samehost" if tls else "all"
     return (
         f"local  all          {SUPERUSER}  peer map=platform\n"
         f"local  replication  {SUPERUSER}  peer map=platform\n"
         f"local  all          {COPIER}  peer map=platform\n"
+        "local  replication  all          reject\n"
+        "local  template1    all          reject\n"
+        "local  all          all          scram-sha-256\n"
         f"host   all          {SUPERUSER},{COPIER}  all  reject\n"
         "host   replication  all          all  reject\n"
         # One session in it makes every CREATE DATABASE fail.
         "host   template1    all          all  reject\n"
-        f"{kind:6} all          all          all  scram-sha-256\n"
+        f"{encrypted}host   all          all          {plain}  scram-sha-256\n"
     )
 
 

@@ -316,6 +316,28 @@ async def count_connections(connection: Connection) -> int:
     return int(row[0])
 
 
+async def is_working(connection: Connection) -> bool:
+    """Whether a session of users is in the middle of something. A subscriber's walsender always is."""
+    row = await _one(
+        connection,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename <> %s AND (backend_type = 'walsender'"
+        " OR backend_type = 'client backend' AND state <> 'idle'))",
+        (SUPERUSER,),
+    )
+    return bool(row[0])
+
+
+async def verifier(connection: Connection, role: str) -> str | None:
+    """The SCRAM verifier of a role that may log in, the platform's own left out."""
+    rows = await fetch(
+        connection,
+        "SELECT rolpassword FROM pg_authid WHERE rolname = %s AND rolcanlogin AND NOT rolsuper"
+        " AND (rolvaliduntil IS NULL OR rolvaliduntil > now()) AND rolpassword LIKE 'SCRAM-SHA-256$%%'",
+        (role,),
+    )
+    return str(rows[0][0]) if rows else None
+
+
 async def fetch(connection: Connection, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query. Raises `ChangeFailed`."""
     try:

@@ -304,6 +304,14 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._run_dir.rmdir()
 
+    async def reread_certificates(self) -> None:
+        """Have every postmaster read certificate and key again; sessions that there are keep theirs."""
+        for compute in list(self._computes.values()):
+            if compute.running and compute.record is not None:
+                await asyncio.sleep(max(0.0, compute.record.spawned_at + _GROWN_UP - time.time()))
+                if compute.running and compute.watch is not None:
+                    compute.watch.signal(signal.SIGHUP)
+
     async def reload(self, spec: ComputeSpec) -> tuple[str, ...]:
         """Give a running postmaster the settings of `spec`. Returns the names of those that only a restart brings.
 
@@ -364,6 +372,10 @@ class Supervisor:
         compute = self._compute(compute_id)
         self._require(compute)
         return compute.places.sockets, SOCKET_PORT
+
+    def log_file(self, compute_id: str) -> Path:
+        """Where the postmaster writes its log."""
+        return self._compute(compute_id).places.log
 
     def log_tail(self, compute_id: str) -> str:
         """The last lines of the log."""
@@ -434,6 +446,16 @@ class Supervisor:
         """How many sessions users have."""
         async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
             return await sql.count_connections(connection)
+
+    async def is_working(self, compute_id: str) -> bool:
+        """Whether a user's query runs, or a logical replication subscriber is fed, right now."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            return await sql.is_working(connection)
+
+    async def verifier(self, compute_id: str, role: str) -> str | None:
+        """What a user's role is known by: `SCRAM-SHA-256$...`, None when it may not log in by password."""
+        async with sql.session(lambda name: self.connect(compute_id, name), "postgres") as connection:
+            return await sql.verifier(connection, role)
 
     async def database_sizes(self, compute_id: str) -> dict[str, int]:
         """Bytes of each database."""

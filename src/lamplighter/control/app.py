@@ -14,6 +14,8 @@ from lamplighter.control.features.databases import routes as database_routes
 from lamplighter.control.features.databases.service import Databases
 from lamplighter.control.features.endpoints import routes as endpoint_routes
 from lamplighter.control.features.endpoints.connection import ConnectionStrings
+from lamplighter.control.features.endpoints.doors import Doors
+from lamplighter.control.features.endpoints.idle import Idle
 from lamplighter.control.features.endpoints.service import Endpoints
 from lamplighter.control.features.endpoints.steps import EndpointSteps
 from lamplighter.control.features.operations import routes as operation_routes
@@ -45,6 +47,8 @@ class Control:
     projects: Projects
     branches: Branches
     endpoints: Endpoints
+    doors: Doors
+    idle: Idle
     strings: ConnectionStrings
     routes: Routes
     recipes: Mapping[str, Recipe]
@@ -54,11 +58,12 @@ def build(kernel: Kernel) -> Control:
     """Wire the features together. Nothing is started or connected."""
     usage = KeyUsage(kernel.catalog)
     users, organizations, api_keys = Users(kernel), Organizations(kernel), ApiKeys(kernel, usage)
-    roles, databases, endpoints = Roles(kernel), Databases(kernel), Endpoints(kernel)
+    doors = Doors(kernel)
+    roles, databases, endpoints = Roles(kernel), Databases(kernel), Endpoints(kernel, doors)
     branches = Branches(kernel, endpoints=endpoints, roles=roles, databases=databases)
     projects = Projects(kernel, branches=branches, endpoints=endpoints, roles=roles, databases=databases)
     strings = ConnectionStrings(kernel, roles=roles, databases=databases)
-    endpoint_steps = EndpointSteps(kernel, roles=roles, databases=databases)
+    endpoint_steps = EndpointSteps(kernel, doors=doors, roles=roles, databases=databases)
     branch_steps = BranchSteps(kernel, endpoints=endpoint_steps, roles=roles, databases=databases)
     routes: Routes = {
         **user_routes.routes(users),
@@ -81,6 +86,8 @@ def build(kernel: Kernel) -> Control:
         projects=projects,
         branches=branches,
         endpoints=endpoints,
+        doors=doors,
+        idle=Idle(kernel, endpoints=endpoints, doors=doors),
         strings=strings,
         routes=routes,
         recipes={

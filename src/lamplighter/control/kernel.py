@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from lamplighter.api.errors import NotFound
 from lamplighter.control.catalog.pool import Catalog
 from lamplighter.control.http.calls import EMPTY, Reply
-from lamplighter.control.ports import DataPlane
+from lamplighter.control.ports import DataPlane, Gateway
 from lamplighter.control.seal import Sealer
 
 
@@ -29,6 +29,13 @@ class Place:
     infer_org: bool = True
     #: True answers 404 instead of 204 for a DELETE of what is not there (some clients cannot read an empty answer).
     missing_is_404: bool = False
+    #: Endpoints are `<id>.<domain>` on this port; None leaves them `host` and a port each.
+    domain: str | None = None
+    domain_port: int = 5432
+    #: How many endpoints may be active at once; None for as many as there are.
+    active_limit: int | None = None
+    #: Seconds that an endpoint with `suspend_timeout_seconds` 0 stays awake without clients (contract section 3.2).
+    suspend_after: int = 300
 
 
 def gone(place: Place, what: str) -> Reply:
@@ -44,6 +51,7 @@ class Kernel:
 
     catalog: Catalog
     plane: DataPlane
+    gateway: Gateway
     #: Tell the engine, after a commit, that there are new operations.
     wake: Callable[[], None]
     sealer: Sealer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 #: The database that every new cluster has, ready to be given to its first owner.
 TEMPLATE_DATABASE = "neondb"
@@ -24,14 +24,14 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class ComputeOrder:
-    """One postmaster to run. `port` None: reachable by the platform alone."""
+    """One postmaster to run. `reachable` False: by the platform alone, for work inside a sleeping branch."""
 
     id: str
     volume_id: str
     major: int
-    port: int | None
     cu: float
     settings: Mapping[str, str]
+    reachable: bool = True
     logical_replication: bool = False
     follow: Follow | None = None
     #: Standbys that stream from this compute once it runs.
@@ -76,6 +76,11 @@ class SqlChanges:
 
 class DataPlane(Protocol):
     """Volumes and computes of this host."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether computes have a pooler beside them."""
+        ...
 
     async def prepare(self, major: int) -> None:
         """Make sure that this major can run and that a template of it exists; may fetch it, once."""
@@ -137,4 +142,47 @@ class DataPlane(Protocol):
 
     def free_port(self, taken: frozenset[int]) -> int:
         """A port of the endpoints' range that is neither in `taken` nor in use on this host."""
+        ...
+
+    async def connected(self) -> Mapping[str, int]:
+        """How many clients each running compute has, by any way in; those without any may be left out."""
+        ...
+
+    async def is_working(self, compute_id: str) -> bool:
+        """Whether a client's query or a logical replication subscriber is being served right now."""
+        ...
+
+
+#: What an endpoint's address leads to. `holding`: it is being started or stopped, and connections wait.
+DoorState = Literal["awake", "asleep", "holding", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An endpoint's address as its clients find it. `allowed` None lets everybody in, an empty one nobody."""
+
+    endpoint_id: str
+    project_id: str
+    port: int
+    pooler_port: int
+    state: DoorState
+    allowed: tuple[str, ...] | None = None
+
+
+class Gateway(Protocol):
+    """The doors of all endpoints. While the process behind it is away it is told nothing, and everything afterwards."""
+
+    async def set_door(self, door: Door) -> None:
+        """Return when whoever connects meets it. One that is `awake` leads to the running compute.
+
+        Raises Unavailable for one that is not, when the kernel still leads connections to a compute.
+        """
+        ...
+
+    async def drop_door(self, endpoint_id: str) -> None:
+        """The endpoint is gone: its connections are cut, its ports are free. No error if it is not known."""
+        ...
+
+    def refuse(self, endpoint_id: str, error: str) -> None:
+        """Those who wait for this endpoint are told that it did not start, and why."""
         ...

@@ -14,6 +14,7 @@ import structlog
 from lamplighter.control import recipes
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.doors import Doors
 from lamplighter.control.features.endpoints.model import READ_WRITE
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.store import prune
@@ -41,8 +42,9 @@ class Leftovers:
 
 
 class Reconciler:
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, doors: Doors) -> None:
         self._kernel = kernel
+        self._doors = doors
 
     async def leftovers(self, *, running: Iterable[str], volumes: Iterable[str]) -> Leftovers:
         """Which of these computes and volumes nobody asked for.
@@ -106,6 +108,7 @@ class Reconciler:
             running = self._kernel.plane.is_running(compute_id)
             if endpoint is not None and endpoint.current_state == "active" and not running:
                 await store.note_crashed(conn, endpoint, now=self._kernel.now())
+        await self._doors.refresh(endpoint_id=compute_id)
 
     async def prune(self) -> None:
         """Forget operations that ended half a year ago, as Neon does (contract section 3.6)."""

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from lamplighter import faults
 from lamplighter.keys.errors import Busy, JournalError, NeonFailed, NotProven, PolicyError
 from lamplighter.keys.fold import State
 from lamplighter.keys.manager import Manager, scope_of
@@ -246,9 +245,7 @@ def cut(leak: Leak, manager: Manager, state: State) -> Cut:
         leak.key, leak.scope, reason="emergency: it leaked", forced=True, mac=leak.mac, state=state
     )
     left, _ = _record([each for each in (taken, begun) if each is not None], manager)
-    faults.point("keys.withdraw.before")
-    ours = manager.server.revoke(leak.scope, leak.key_id)
-    faults.point("keys.withdraw.after")
+    ours = manager.withdraw(leak.scope, leak.key_id)
     # Again: the lock may be free by now, and for what was done there may be room where for an intent there was none.
     left, why = _record([*left, manager.withdrawn(begun, ours=ours)], manager)
     return Cut(ours=ours, unrecorded=tuple(each.kind for each in left), why=why)

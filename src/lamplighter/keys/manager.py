@@ -531,11 +531,16 @@ class Manager:
             for each in (taken, begun):
                 if each is not None:
                     self.journal.append(each)
-            faults.point("keys.withdraw.before")
-            gone = self.server.revoke(scope, key.id)
-            faults.point("keys.withdraw.after")
+            gone = self.withdraw(scope, key.id)
             self.journal.append(self.withdrawn(begun, ours=gone))
             return gone
+
+    def withdraw(self, scope: Scope, key_id: int) -> bool:
+        """Revoke it on the server, and nothing else. False: it was gone already."""
+        faults.point("keys.withdraw.before")
+        gone = self.server.revoke(scope, key_id)
+        faults.point("keys.withdraw.after")
+        return gone
 
     def withdrawal(
         self, key: LiveKey, scope: Scope, *, reason: str, forced: bool, mac: str | None, state: State

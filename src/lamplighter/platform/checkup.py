@@ -12,14 +12,13 @@ import os
 import platform as host
 import pwd
 import secrets
-import shutil
-import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import psycopg
@@ -29,7 +28,11 @@ from lamplighter.compute.binaries import Availability, Binaries, default_cache
 from lamplighter.compute.errors import BinariesError, ComputeError
 from lamplighter.compute.extensions import extensions
 from lamplighter.compute.places import check_run_dir
+from lamplighter.compute.pooler_errors import PoolerMissing
+from lamplighter.compute.pooler_program import find_pooler
 from lamplighter.compute.user import USER_NAME, first_blocked
+from lamplighter.gateway import relaying
+from lamplighter.platform import redirect
 from lamplighter.platform.inspect import (
     CatalogFacts,
     PlatformFacts,
@@ -43,6 +46,7 @@ from lamplighter.platform.inspect import (
 from lamplighter.platform.leftovers import Leftover, find_leftovers
 from lamplighter.platform.machine import CATALOG_MAJOR
 from lamplighter.platform.plane import LISTEN, can_listen
+from lamplighter.platform.redirect_plan import Table
 from lamplighter.platform.settings import Settings, run_dir_of
 from lamplighter.storage import linux, plan, tree
 from lamplighter.storage.errors import StorageError
@@ -59,7 +63,6 @@ PROGRAMS = {
     "mount": "an ordinary user needs it for the overlay driver",
     "useradd": "root makes the user that Postgres runs as by it",
 }
-_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TRASH_SECONDS = 20.0
 _HOLDERS_SHOWN = 5
 
@@ -156,6 +159,18 @@ class RangeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayFacts:
+    """How connections get to computes here. `no_pooler` and `no_redirect` are reasons, empty where there is one."""
+
+    relay: Literal["compiled", "Python"]
+    pooler: str | None
+    pooler_version: str | None
+    no_pooler: str
+    redirect: bool
+    no_redirect: str
+
+
+@dataclass(frozen=True, slots=True)
 class Checkup:
     """All of `lamp doctor`. With a problem no platform can run here; notes only say what would be better otherwise."""
 
@@ -168,6 +183,7 @@ class Checkup:
     reserve_bytes: int
     api: PortFacts
     endpoints: RangeFacts
+    gateway: GatewayFacts
     catalog: CatalogFacts | None
     leftovers: tuple[Leftover, ...]
     problems: tuple[Problem, ...]
@@ -188,7 +204,7 @@ def read_host() -> HostFacts:
         memory_bytes=psutil.virtual_memory().total,
         user=_name(os.geteuid()),
         run_as=_run_as(),
-        programs={name: _which(name) for name in PROGRAMS},
+        programs={name: redirect.find_program(name) for name in PROGRAMS},
         limits=home.why,
     )
 
@@ -220,10 +236,6 @@ def _system_user() -> Owner | None:
     except KeyError:
         return None
     return Owner(entry.pw_uid, entry.pw_gid)
-
-
-def _which(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
 
 
 def host_problems(facts: HostFacts, *, root: bool) -> list[Problem]:
@@ -435,22 +447,12 @@ def _holder(pid: int | None) -> str:
 def read_api_port(settings: Settings, running: PlatformFacts, taken: dict[int, str]) -> PortFacts:
     """The API's port as the settings have it."""
     address, port = settings.host, settings.port
-    if port == 0 or _can_listen(address, port):
+    if port == 0 or can_listen(address, port):
         return PortFacts(address, port, free=True)
     ours = running.base_url is not None and f":{port}/" in running.base_url
     return PortFacts(
         address, port, free=False, holder="this platform" if ours else taken.get(port, "not known by whom")
     )
-
-
-def _can_listen(address: str, port: int) -> bool:
-    try:
-        with socket.create_server(
-            (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=1
-        ):
-            return True
-    except OSError:
-        return False
 
 
 def read_endpoint_ports(settings: Settings, taken: dict[int, str]) -> RangeFacts:
@@ -474,6 +476,39 @@ def overlap(ports: tuple[int, int], outgoing: tuple[int, int]) -> str:
     return f"{low} to {high} may be taken by outgoing connections (net.ipv4.ip_local_port_range)"
 
 
+# --- The gateway --------------------------------------------------------------------------------------------------
+
+
+def read_gateway() -> GatewayFacts:
+    """Which relay, which PgBouncer, and whether the kernel can lead connections: tried, and undone again."""
+    try:
+        pooler, no_pooler = find_pooler(), ""
+    except PoolerMissing as error:
+        pooler, no_pooler = None, error.why
+    no_redirect = redirect.unavailable()
+    return GatewayFacts(
+        relay="Python" if relaying.program() is None else "compiled",
+        pooler=None if pooler is None else str(pooler.path),
+        pooler_version=None if pooler is None else pooler.version_text,
+        no_pooler=no_pooler,
+        redirect=no_redirect is None,
+        no_redirect=no_redirect or "",
+    )
+
+
+def led_nowhere(tables: Iterable[Table]) -> list[Leftover]:
+    """What to say of tables that platforms have left. Pure."""
+    return [
+        Leftover(
+            "kernel redirect",
+            f"the nftables table {one.name} is of a platform that does not run"
+            + ("" if one.data_dir is None else f" ({one.data_dir})"),
+            f"nft delete table inet {one.name}",
+        )
+        for one in tables
+    ]
+
+
 # --- All of it ----------------------------------------------------------------------------------------------------
 
 
@@ -493,7 +528,10 @@ def examine(settings: Settings, report: Report = lambda _sentence: None) -> Chec
     reserve = plan.default_reserve(total) if settings.storage_reserve is None else settings.storage_reserve
     taken = listeners()
     api, ports = read_api_port(settings, running, taken), read_endpoint_ports(settings, taken)
+    report("Trying the gateway's ways")
+    gateway = read_gateway()
     report("Looking for leftovers")
+    leftovers = (*find_leftovers(data_dir, settings.catalog_url), *led_nowhere(redirect.leftover()))
     checkup = Checkup(
         platform=running,
         host=facts,
@@ -504,8 +542,9 @@ def examine(settings: Settings, report: Report = lambda _sentence: None) -> Chec
         reserve_bytes=reserve,
         api=api,
         endpoints=ports,
+        gateway=gateway,
         catalog=_catalog(settings, running),
-        leftovers=tuple(find_leftovers(data_dir, settings.catalog_url)),
+        leftovers=leftovers,
         problems=(),
         notes=(),
     )
@@ -558,6 +597,10 @@ def notes_of(checkup: Checkup) -> list[str]:
         notes.append(f"PostgreSQL {majors} is built without OpenSSL: its endpoints have no TLS.")
     if checkup.endpoints.overlap:
         notes.append(f"Of the ports for endpoints, {checkup.endpoints.overlap}; an endpoint may then fail to start.")
+    if checkup.gateway.relay == "Python":
+        notes.append("The relay is the slower one in Python: no C compiler was there when this was installed.")
+    if checkup.gateway.pooler is None:
+        notes.append(f"Endpoints have no pooled address: {checkup.gateway.no_pooler} (package pgbouncer).")
     if checkup.catalog is not None and not checkup.catalog.reachable and checkup.platform.state == "running":
         notes.append(f"The catalog cannot be read: {checkup.catalog.why}")
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -13,11 +14,15 @@ from pathlib import Path
 
 from lamplighter.compute.cgroup import Cgroups, find_home, probe
 from lamplighter.compute.errors import ComputeError
+from lamplighter.compute.pooler_files import running_below
 from lamplighter.compute.ports import PostgresBuild
+from lamplighter.compute.process import kill_all
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.user import current_or_system_user
+from lamplighter.platform.gateway import end_gateways, gateways
 from lamplighter.platform.inspect import computes, find_platform, is_ours, run_dirs
 from lamplighter.platform.machine import CATALOG, STOPS_AT_ONCE, storage_owner, volume_of
+from lamplighter.platform.redirect import RedirectFailed, Redirects
 from lamplighter.platform.state import sole_platform
 from lamplighter.storage.errors import StorageError
 from lamplighter.storage.factory import open_volumes
@@ -67,7 +72,7 @@ def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) 
     left = [one.id for one in computes(data_dir) if one.alive]
     ended: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    if left:
+    if left or any(gateways(run_dir) for run_dir in run_dirs(data_dir)):
         tick(time.monotonic() - begin, len(left))
         ended, problems = asyncio.run(stop_orphans(data_dir))
     return Halted(pid, time.monotonic() - begin, ended, problems)
@@ -112,7 +117,7 @@ def _await_end(handle: int, pid: int, data_dir: Path, seconds: float, tick: Call
 
 
 async def stop_orphans(data_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """End the computes of a platform that crashed, the catalog last. Returns their ids, and what went wrong.
+    """End gateway and computes of a platform that crashed, the catalog last. Returns ids, and what went wrong.
 
     Nothing else is mended: the next `lamp up` takes up unfinished operations. Raises NotOurs, AlreadyRunning.
     """
@@ -125,6 +130,8 @@ async def stop_orphans(data_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]
         volumes = await asyncio.to_thread(_open, data_dir, owner, problems)
         for run_dir in run_dirs(data_dir):
             if run_dir.is_dir():
+                # First: whoever comes from now on is not to wait for a compute.
+                await end_gateways(run_dir)
                 supervisor = Supervisor(
                     run_dir,
                     builds=_no_build,
@@ -132,9 +139,11 @@ async def stop_orphans(data_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]
                     log_dir=data_dir / "logs",
                     cgroups=Cgroups(find_home(probe(), "lamplighter")),
                 )
-                ended += await _stop_all(supervisor, volumes, problems)
+                ended += await _stop_all(supervisor, run_dir, volumes, problems)
         if volumes is not None:
             await volumes.shutdown()
+        with contextlib.suppress(RedirectFailed):
+            await Redirects(data_dir).clear()
     return tuple(ended), tuple(problems)
 
 
@@ -150,7 +159,12 @@ def _no_build(_major: int) -> PostgresBuild:
     raise NotImplementedError("nothing is started here")
 
 
-async def _stop_all(supervisor: Supervisor, volumes: Volumes | None, problems: list[str]) -> list[str]:
+def _end_poolers(run_dir: Path) -> list[int]:
+    """They keep nothing, so they need no time to end. Returns those that did not."""
+    return kill_all(pid for pids in running_below(run_dir).values() for pid in pids)
+
+
+async def _stop_all(supervisor: Supervisor, run_dir: Path, volumes: Volumes | None, problems: list[str]) -> list[str]:
     gate = asyncio.Semaphore(STOPS_AT_ONCE)
 
     async def stop(compute_id: str) -> str | None:
@@ -167,6 +181,9 @@ async def _stop_all(supervisor: Supervisor, volumes: Volumes | None, problems: l
 
     running = [one.id for one in await supervisor.adopt() if one.state == "running"]
     try:
+        # Each PgBouncer before its compute.
+        if left := await asyncio.to_thread(_end_poolers, run_dir):
+            problems.append(f"PgBouncer did not end: processes {', '.join(map(str, left))}")
         stopped = list(await asyncio.gather(*(stop(one) for one in running if one != CATALOG)))
         # What ends before still writes to it.
         stopped += [await stop(one) for one in running if one == CATALOG]

@@ -17,9 +17,11 @@ from lamplighter.compute.binaries import Binaries, default_cache
 from lamplighter.compute.cgroup import Cgroups, find_home, probe
 from lamplighter.compute.config import SUPERUSER
 from lamplighter.compute.errors import ComputeError
+from lamplighter.compute.pooler import Poolers
+from lamplighter.compute.pooler_program import available
 from lamplighter.compute.ports import ComputeSpec
 from lamplighter.compute.supervisor import Supervisor
-from lamplighter.compute.tls import ensure_tls
+from lamplighter.compute.tls import Certificates, OperatorPair, hosts_of, names_here
 from lamplighter.compute.user import current_or_system_user
 from lamplighter.control.catalog.migrate import ensure_database, migrate
 from lamplighter.control.catalog.pool import Catalog, open_pool
@@ -49,6 +51,7 @@ class Machine:
     supervisor: Supervisor
     plane: LocalPlane
     binaries: Binaries
+    certificates: Certificates
     owner: tuple[int, int]
     run_dir: Path
     crashes: asyncio.Queue[tuple[str, str]]
@@ -61,8 +64,7 @@ class Machine:
         async def stop(compute_id: str, data_dir: Path) -> None:
             async with gate:
                 try:
-                    await self.supervisor.stop(compute_id)
-                    await self.volumes.close(volume_of(data_dir))
+                    await self.plane.stop_compute(compute_id, volume_id=volume_of(data_dir))
                 except (ComputeError, StorageError, OSError) as error:
                     log.warning("compute.stop_failed", compute_id=compute_id, error=str(error))
 
@@ -103,11 +105,12 @@ async def open_machine(stack: AsyncExitStack, settings: Settings, report: Report
     crashes: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     cgroups = Cgroups(find_home(await asyncio.to_thread(probe), "lamplighter"))
     await asyncio.to_thread(cgroups.prepare)
+    certificates = Certificates(data_dir / "tls", owner, hosts=await hosts(settings), operator=operator_pair(settings))
     supervisor = Supervisor(
         run_dir_of(data_dir),
         builds=binaries.ensure,
         owner=owner,
-        tls=await asyncio.to_thread(ensure_tls, data_dir / "tls", owner),
+        tls=await asyncio.to_thread(certificates.open),
         on_crash=lambda compute_id, reason: crashes.put_nowait((compute_id, reason)),
         log_dir=data_dir / "logs",
         copy_on_write=volumes.driver == "btrfs",
@@ -115,6 +118,7 @@ async def open_machine(stack: AsyncExitStack, settings: Settings, report: Report
     )
     stack.push_async_callback(supervisor.close)
     await supervisor.adopt()
+    poolers = await open_poolers(stack, settings, supervisor, owner)
     plane = LocalPlane(
         volumes=volumes,
         supervisor=supervisor,
@@ -122,9 +126,46 @@ async def open_machine(stack: AsyncExitStack, settings: Settings, report: Report
         templates=data_dir / "templates",
         owner=owner,
         ports=settings.endpoint_ports,
+        compute_ports=settings.compute_ports,
+        poolers=poolers,
         progress=report,
     )
-    return Machine(volumes, supervisor, plane, binaries, owner, run_dir_of(data_dir), crashes, tuple(mended))
+    return Machine(
+        volumes, supervisor, plane, binaries, certificates, owner, run_dir_of(data_dir), crashes, tuple(mended)
+    )
+
+
+async def open_poolers(
+    stack: AsyncExitStack, settings: Settings, supervisor: Supervisor, owner: tuple[int, int]
+) -> Poolers | None:
+    """Poolers of computes, where this host has PgBouncer."""
+    program = await asyncio.to_thread(available)
+    if program is None:
+        return None
+    poolers = Poolers(
+        run_dir_of(settings.data_dir),
+        program=program,
+        owner=owner,
+        connect=supervisor.connect,
+        running=lambda compute_id: supervisor.status(compute_id).state == "running",
+        log_dir=settings.data_dir / "logs",
+    )
+    stack.push_async_callback(poolers.close)
+    await poolers.adopt()
+    return poolers
+
+
+async def hosts(settings: Settings) -> tuple[str, ...]:
+    """What the certificate must name."""
+    here = await asyncio.to_thread(names_here)
+    return hosts_of(address=settings.listen, domain=settings.domain, here=here)
+
+
+def operator_pair(settings: Settings) -> OperatorPair | None:
+    """The operator's own certificate, where one is given."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return OperatorPair(settings.tls_certificate, settings.tls_key)
 
 
 async def open_catalog(stack: AsyncExitStack, settings: Settings, machine: Machine, report: Report) -> Catalog:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -14,17 +16,21 @@ from lamplighter import faults
 from lamplighter.api.errors import Unavailable, Unprocessable
 from lamplighter.compute.backup import Backup
 from lamplighter.compute.binaries import Binaries
-from lamplighter.compute.errors import BinariesError, ComputeError, SystemUserError, TemplateFailed
+from lamplighter.compute.errors import BinariesError, ComputeError, PortTaken, SystemUserError, TemplateFailed
+from lamplighter.compute.pooler import Poolers
 from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec, Standby
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.template import ensure_template
 from lamplighter.control.ports import ComputeOrder, SqlChanges
+from lamplighter.gateway.ports import Backend
+from lamplighter.platform import census
 from lamplighter.storage.errors import StorageFull
 from lamplighter.storage.ports import BackupEnd, Volumes
 
 TEMPLATE_PREFIX = "template-"
-#: Endpoints are for this host alone.
+#: Where computes listen, for the gateway of this host alone.
 LISTEN = "127.0.0.1"
+PORT_TRIES = 5
 
 
 def slot_of(compute_id: str) -> str:
@@ -59,6 +65,8 @@ class LocalPlane:
         templates: Path,
         owner: tuple[int, int],
         ports: tuple[int, int],
+        compute_ports: tuple[int, int],
+        poolers: Poolers | None,
         progress: Callable[[str], None],
     ) -> None:
         self._volumes = volumes
@@ -67,6 +75,10 @@ class LocalPlane:
         self._templates = templates
         self._owner = owner
         self._ports = ports
+        self._compute_ports = compute_ports
+        self._poolers = poolers
+        #: Ports that were chosen a moment ago, whose owners do not listen yet.
+        self._chosen: set[int] = set()
         self._progress = progress
         self._prepared: dict[int, str] = {}
         self._preparing = asyncio.Lock()
@@ -114,29 +126,69 @@ class LocalPlane:
 
     async def start_compute(self, order: ComputeOrder) -> None:
         volume = await self._volumes.open(order.volume_id)
-        if order.port is not None:
+        if order.reachable:
             faults.point("endpoint.start.after_open")
         standby = None
         if order.follow is not None:
             standby = Standby(primary_id=order.follow.primary_id, slot=slot_of(order.id))
-        await self._supervisor.start(
-            ComputeSpec(
-                id=order.id,
-                major=order.major,
-                data_dir=volume.data_dir,
-                enter=volume.enter,
-                listen=LISTEN,
-                port=order.port,
-                cu=order.cu,
-                settings=dict(order.settings),
-                standby=standby,
-                logical_replication=order.logical_replication,
-            )
+        spec = ComputeSpec(
+            id=order.id,
+            major=order.major,
+            data_dir=volume.data_dir,
+            enter=volume.enter,
+            listen=LISTEN,
+            cu=order.cu,
+            settings=dict(order.settings),
+            standby=standby,
+            logical_replication=order.logical_replication,
         )
+        await self._start(spec, reachable=order.reachable)
         for follower in order.followers:
             await self._supervisor.create_slot(order.id, slot_of(follower))
 
+    async def _start(self, spec: ComputeSpec, *, reachable: bool) -> None:
+        """With a port of its own for the gateway, another one if somebody was quicker to take it."""
+        if not reachable:
+            await self._supervisor.start(spec)
+            return
+        tried: set[int] = set()
+        while True:
+            now = self._supervisor.status(spec.id)
+            running = now.port if now.state == "running" else None
+            port = running or self._private_port(tried)
+            try:
+                await self._supervisor.start(replace(spec, port=port))
+            except PortTaken:
+                tried.add(port)
+                if len(tried) == PORT_TRIES:
+                    raise
+            else:
+                return
+            finally:
+                self._chosen.discard(port)
+
+    def is_private(self, port: int) -> bool:
+        """Whether a compute may have this port: it is not one of those that clients are told."""
+        return not self._ports[0] <= port <= self._ports[1]
+
+    def _private_port(self, tried: set[int]) -> int:
+        """A port for a postmaster or pooler, which the gateway alone is told."""
+        used = {one.port for one in self._supervisor.list()} | self._chosen | tried
+        if self._poolers is not None:
+            used |= {one.port for one in self._poolers.list()}
+        for port in range(self._compute_ports[0], self._compute_ports[1] + 1):
+            if port not in used and can_listen(LISTEN, port):
+                self._chosen.add(port)
+                return port
+        raise Unprocessable(
+            f"no port from {self._compute_ports[0]} to {self._compute_ports[1]} is free for another compute; suspend"
+            " some, or give `lamp up` a wider range (--compute-ports)",
+            code="ACTIVE_ENDPOINTS_LIMIT_EXCEEDED",
+        )
+
     async def stop_compute(self, compute_id: str, *, volume_id: str) -> None:
+        if self._poolers is not None:
+            await self._poolers.stop(compute_id)
         await self._supervisor.stop(compute_id)
         await self._supervisor.settle(compute_id)
         await self._volumes.close(volume_id)
@@ -145,6 +197,8 @@ class LocalPlane:
         return self._supervisor.status(compute_id).state == "running"
 
     async def forget_compute(self, compute_id: str) -> None:
+        if self._poolers is not None:
+            await self._poolers.forget(compute_id)
         await self._supervisor.forget(compute_id)
 
     async def apply(self, compute_id: str, changes: SqlChanges) -> None:
@@ -160,6 +214,8 @@ class LocalPlane:
                 drop_roles=tuple(changes.drop_roles),
             ),
         )
+        if self._poolers is not None:
+            await self._poolers.reload(compute_id)
 
     async def copy_schema(self, source_compute: str, target_compute: str) -> None:
         await self._supervisor.copy_schema(source_compute, target_compute)
@@ -180,6 +236,53 @@ class LocalPlane:
 
     async def check_settings(self, settings: Mapping[str, str], *, major: int) -> Sequence[str]:
         return await self._supervisor.validate(major, settings) if settings else []
+
+    @property
+    def pools(self) -> bool:
+        return self._poolers is not None
+
+    def pooler(self, compute_id: str) -> Backend | None:
+        """Where the pooler of a running compute listens, once it does."""
+        status = self._poolers.status(compute_id) if self._poolers is not None else None
+        if status is None or status.state != "running" or status.port is None:
+            return None
+        return Backend(LISTEN, status.port, tls=False)
+
+    async def start_pooler(self, compute_id: str) -> None:
+        """Beside a compute that runs; one that there is gets the compute's size. Raises PoolerError, NotRunning."""
+        if self._poolers is None:
+            return
+        spec, socket_ = self._supervisor.spec(compute_id), self._supervisor.socket(compute_id)
+        now = self._poolers.status(compute_id)
+        port = now.port if now.state == "running" and now.port else self._private_port(set())
+        try:
+            await self._poolers.start(compute_id, port=port, socket=socket_, cu=spec.cu)
+        finally:
+            self._chosen.discard(port)
+
+    async def verifier(self, compute_id: str, role: str) -> str | None:
+        """What a role proves its password against, known to the pooler too if there is one."""
+        if self._poolers is not None and self._poolers.status(compute_id).state == "running":
+            return await self._poolers.verifier(compute_id, role)
+        return await self._supervisor.verifier(compute_id, role)
+
+    async def connected(self) -> Mapping[str, int]:
+        ports = {one.port: one.id for one in self._supervisor.list() if one.state == "running" and one.port}
+        if self._poolers is not None:
+            # A pooler reaches its compute by the Unix socket: its clients are counted at its own port, once.
+            ports |= {one.port: one.compute_id for one in self._poolers.list() if one.state == "running" and one.port}
+        found = await asyncio.to_thread(census.connected, frozenset(ports))
+        clients: Counter[str] = Counter()
+        for port, count in found.items():
+            clients[ports[port]] += count
+        return clients
+
+    async def is_working(self, compute_id: str) -> bool:
+        try:
+            return await self._supervisor.is_working(compute_id)
+        except (ComputeError, psycopg.Error):
+            # It does not run, or lets nobody in.
+            return False
 
     def tls(self, major: int) -> bool:
         build = self._binaries.find(major)

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import structlog
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from lamplighter import __version__
+from lamplighter.compute.tls import names_here
 from lamplighter.control import app
 from lamplighter.control.catalog.pool import Catalog
 from lamplighter.control.http.binding import BASE, Door, application
@@ -27,7 +29,12 @@ from lamplighter.control.operations.engine import Engine
 from lamplighter.control.operations.recovery import release_leases
 from lamplighter.control.reconcile import Reconciler
 from lamplighter.control.seal import Sealer
+from lamplighter.gateway.ports import Listening
+from lamplighter.gateway.serverless import UVICORN
+from lamplighter.gateway.serverless import app as serverless_app
 from lamplighter.platform.first import FirstThings, begin, first_key
+from lamplighter.platform.gateway import LocalGateway
+from lamplighter.platform.gateway_side import GatewaySide
 from lamplighter.platform.identity import SEAL_KEY, check_identity
 from lamplighter.platform.machine import (
     CATALOG,
@@ -39,6 +46,9 @@ from lamplighter.platform.machine import (
     strays,
     volume_of,
 )
+from lamplighter.platform.metrics import Numbers
+from lamplighter.platform.own_routes import own_routes, target_of
+from lamplighter.platform.redirect import RedirectFailed, Redirects
 from lamplighter.platform.settings import Settings
 from lamplighter.platform.state import clear_running, sole_platform, write_running
 from lamplighter.storage.errors import StorageError
@@ -50,6 +60,9 @@ MEASURE_SECONDS = 30.0
 EXPIRE_SECONDS = 10.0
 INSIST_SECONDS = 1.0
 USAGE_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+WRITE_USAGE_SECONDS = 10.0
+CERTIFICATE_SECONDS = 10.0
 PRUNE_SECONDS = 6 * 3600.0
 CONCURRENCY = 8
 #: Standbys' volumes carry their endpoint's id, and hold nothing that their branch does not.
@@ -100,15 +113,29 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         catalog = await open_catalog(stack, settings, machine, report)
         _, volumes = strays(machine, await machine.volumes.list())
         await check_identity(catalog, settings.data_dir, has_branches=bool(volumes), now=utc_now())
-        control, engine = await _open_control(settings, machine, catalog)
+        numbers = Numbers()
+        control, engine, gateway = await _open_control(settings, machine, catalog, numbers)
         mended = [*machine.mended, *await _reconcile(control, machine)]
+        # After the computes: without the table the kernel forgets the connections that it has led.
+        stack.push_async_callback(clear_redirects, settings.data_dir)
+        # It passes on what the computes say when they are stopped.
+        stack.push_async_callback(gateway.close)
         stack.push_async_callback(machine.stop_computes)
-        await stack.enter_async_context(_background(control, engine, machine))
+        await control.doors.give_pooler_ports()
+        await gateway.start(await control.doors.all())
+        # Before the computes: whoever comes from now on is not to wait for one.
+        stack.callback(gateway.retire)
+        await stack.enter_async_context(
+            _background(control, engine, machine, gateway=gateway, numbers=numbers, listening=_listening(settings))
+        )
         first = await begin(control)
         if first.project_id is not None:
             report("Making the first project")
             await engine.wait_idle(first.project_id, timeout=120)
-        base_url = await _serve(stack, settings, control, listener)
+        serverless = serverless_app(partial(target_of, gateway))
+        stack.push_async_callback(serverless.close)
+        routes = own_routes(control, numbers, serverless)
+        base_url = await _serve(stack, settings, control, listener, routes)
         write_running(settings.data_dir, base_url=base_url, run_dir=machine.run_dir)
         stack.callback(clear_running, settings.data_dir)
         first = replace(first, api_key=await first_key(control, anew=new_key))
@@ -129,26 +156,86 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _open_control(settings: Settings, machine: Machine, catalog: Catalog) -> tuple[app.Control, Engine]:
+async def _open_control(
+    settings: Settings, machine: Machine, catalog: Catalog, numbers: Numbers
+) -> tuple[app.Control, Engine, LocalGateway]:
     engine: Engine | None = None
 
     def wake() -> None:
         if engine is not None:
             engine.wake()
 
+    side = GatewaySide(plane=machine.plane, supervisor=machine.supervisor, numbers=numbers)
+    gateway = LocalGateway(
+        run_dir=machine.run_dir,
+        log_file=settings.data_dir / "logs" / "gateway.log",
+        listening=_listening(settings),
+        below=side,
+        redirects=await _redirects(settings),
+    )
     kernel = Kernel(
         catalog=catalog,
         plane=machine.plane,
+        gateway=gateway,
         wake=wake,
         sealer=Sealer.from_file(settings.data_dir / SEAL_KEY),
-        place=Place(infer_org=not settings.strict_org_id, missing_is_404=settings.missing_is_404),
+        place=Place(
+            host=host_to_show(settings.listen),
+            infer_org=not settings.strict_org_id,
+            missing_is_404=settings.missing_is_404,
+            domain=settings.domain,
+            domain_port=settings.domain_port,
+            active_limit=settings.active_endpoints,
+            suspend_after=settings.suspend_after,
+        ),
     )
-    control = app.build(kernel)
+    control = side.control = app.build(kernel)
     # The lock of the data directory proves that an engine of this name is dead: its operations are taken up at once.
     owner = f"lamp:{settings.data_dir}"
     await release_leases(catalog, owner)
     engine = Engine(catalog, control.recipes, owner=owner, concurrency=CONCURRENCY)
-    return control, engine
+    return control, engine, gateway
+
+
+async def _redirects(settings: Settings) -> Redirects | None:
+    """For `--redirect`, where the host can. Else what an earlier platform has left leads to computes no more."""
+    redirects = Redirects(settings.data_dir, [settings.listen])
+    why_not = await redirects.probe() if settings.redirect else "it was not asked for"
+    if why_not is None:
+        return redirects
+    if settings.redirect:
+        log.warning("redirect.unavailable", why=why_not, instead="connections go by the relay")
+    await redirects.withdraw()
+    return None
+
+
+async def clear_redirects(data_dir: Path) -> None:
+    """Remove what the kernel was told, if anything."""
+    try:
+        await Redirects(data_dir).clear()
+    except RedirectFailed as error:
+        log.warning("redirect.left", error=str(error), instead="`lamp doctor` tells how to remove it")
+
+
+def host_to_show(address: str) -> str:
+    """What clients are to be told of an address that endpoints listen on: of "any" the host's name, or an address."""
+    if address not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+        return address
+    name = socket.getfqdn()
+    if "." in name and not name.startswith("localhost"):
+        return name
+    return next(iter(names_here()[1:]), name)
+
+
+def _listening(settings: Settings) -> Listening:
+    tls = settings.data_dir / "tls"
+    return Listening(
+        address=settings.listen,
+        certificate=str(tls / "server.crt"),
+        key=str(tls / "server.key"),
+        domain=settings.domain,
+        domain_port=settings.domain_port if settings.domain else None,
+    )
 
 
 async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
@@ -156,7 +243,8 @@ async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
 
     Returns a sentence for each thing that was put right.
     """
-    reconciler = Reconciler(control.kernel)
+    reconciler = Reconciler(control.kernel, control.doors)
+    await _clear_public_ports(machine)
     running, volumes = strays(machine, await machine.volumes.list())
     left = await reconciler.leftovers(running=running, volumes=volumes)
     mended = []
@@ -183,7 +271,17 @@ async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
     return mended
 
 
-async def _serve(stack: AsyncExitStack, settings: Settings, control: app.Control, listener: socket.socket) -> str:
+async def _clear_public_ports(machine: Machine) -> None:
+    """Stop the computes of a release in which they had the public ports themselves; they are started again."""
+    running, _ = strays(machine, [])
+    for spec in map(machine.supervisor.spec, running):
+        if spec.port is not None and not machine.plane.is_private(spec.port):
+            await machine.plane.stop_compute(spec.id, volume_id=volume_of(spec.data_dir))
+
+
+async def _serve(
+    stack: AsyncExitStack, settings: Settings, control: app.Control, listener: socket.socket, own: list[BaseRoute]
+) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     root_url = f"http://{shown}:{port}"
@@ -193,14 +291,16 @@ async def _serve(stack: AsyncExitStack, settings: Settings, control: app.Control
     async def openapi(_request: Request) -> JSONResponse:
         return JSONResponse(described)
 
-    asgi = application(control.routes, door, Route("/openapi.json", openapi), Route(f"{BASE}/openapi.json", openapi))
+    documents = [Route("/openapi.json", openapi), Route(f"{BASE}/openapi.json", openapi)]
+    asgi = application(control.routes, door, *documents, *own)
     server = _Server(
         uvicorn.Config(
             asgi,
             log_config=None,
             access_log=False,
             lifespan="off",
-            server_header=False,
+            # Twice as fast as h11, which the gateway's own port has for strangers.
+            **{**UVICORN, "http": "httptools"},
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
     )
@@ -219,7 +319,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, control: app.Control
     return root_url + BASE
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[None]], name: str) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]], name: str) -> None:
     """Do `work` again and again; a failure is logged and does not end it."""
     while True:
         await asyncio.sleep(seconds)
@@ -231,7 +331,7 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]], name: str)
 
 async def _watch_crashes(control: app.Control, machine: Machine) -> None:
     """A postmaster that ends by itself: the catalog's is started again at once, an endpoint's at its next start."""
-    reconciler = Reconciler(control.kernel)
+    reconciler = Reconciler(control.kernel, control.doors)
     async with asyncio.TaskGroup() as group:
         while True:
             compute_id, reason = await machine.crashes.get()
@@ -256,15 +356,42 @@ async def _insist(work: Callable[[], Awaitable[None]], compute_id: str) -> None:
 
 
 @asynccontextmanager
-async def _background(control: app.Control, engine: Engine, machine: Machine) -> AsyncIterator[None]:
+async def _background(
+    control: app.Control,
+    engine: Engine,
+    machine: Machine,
+    *,
+    gateway: LocalGateway,
+    numbers: Numbers,
+    listening: Listening,
+) -> AsyncIterator[None]:
     """The engine and the platform's regular work, for the time of the block. The engine ends what it is at first."""
-    reconciler = Reconciler(control.kernel)
+    reconciler = Reconciler(control.kernel, control.doors)
+
+    async def look() -> None:
+        found = await control.idle.look()
+        for endpoint_id in found.slept:
+            numbers.suspended(endpoint_id, "idle")
+        for endpoint_id, seconds in found.charged.items():
+            numbers.active(endpoint_id, seconds)
+
+    async def renew() -> None:
+        if await asyncio.to_thread(machine.certificates.refresh):
+            gateway.listen_anew(listening)
+            await machine.supervisor.reread_certificates()
+
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
         asyncio.create_task(_watch_crashes(control, machine), name="crashes"),
         asyncio.create_task(_every(USAGE_SECONDS, control.usage.flush, "usage"), name="usage"),
         asyncio.create_task(_every(MEASURE_SECONDS, reconciler.measure, "measure"), name="measure"),
         asyncio.create_task(_every(EXPIRE_SECONDS, control.branches.delete_expired, "expire"), name="expire"),
+        asyncio.create_task(_every(LOOK_SECONDS, look, "idle"), name="idle"),
+        asyncio.create_task(_every(LOOK_SECONDS, gateway.count_redirected, "redirects"), name="redirects"),
+        asyncio.create_task(
+            _every(WRITE_USAGE_SECONDS, control.idle.write_usage, "compute usage"), name="compute usage"
+        ),
+        asyncio.create_task(_every(CERTIFICATE_SECONDS, renew, "certificates"), name="certificates"),
         asyncio.create_task(_every(PRUNE_SECONDS, reconciler.prune, "prune"), name="prune"),
     ]
     try:
@@ -275,3 +402,4 @@ async def _background(control: app.Control, engine: Engine, machine: Machine) ->
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await control.usage.flush()
+        await control.idle.write_usage()

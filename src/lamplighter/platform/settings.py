@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -24,12 +25,28 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAMP_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
-    #: Address of the API. Endpoints listen on the loopback address alone.
+    #: Address of the API.
     host: str = "127.0.0.1"
     #: 0 takes any free port.
     port: int = Field(default=7432, ge=0, le=65535)
     #: First and last port that endpoints may get: below those that the kernel gives to outgoing connections.
     endpoint_ports: tuple[int, int] = (20000, 29999)
+    #: Ports of computes and poolers, by which the gateway reaches them.
+    compute_ports: tuple[int, int] = (30000, 32767)
+    #: Address that endpoints listen on; 0.0.0.0 for a network.
+    listen: str = "127.0.0.1"
+    #: Endpoints are `<id>.<domain>` on one port instead of an address and a port each.
+    domain: str | None = None
+    domain_port: int = Field(default=5432, ge=1, le=65535)
+    #: The operator's own certificate and key, PEM; None makes an authority.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    #: Lead connections straight to awake computes by nftables.
+    redirect: bool = False
+    #: How many endpoints may be active at once.
+    active_endpoints: int | None = Field(default=None, ge=1)
+    #: Seconds without a client after which an endpoint with `suspend_timeout_seconds` 0 is suspended.
+    suspend_after: int = Field(default=300, ge=1)
     #: A catalog in a Postgres of the operator's; None runs one.
     catalog_url: str | None = None
     postgres_bin: Path | None = None
@@ -49,7 +66,28 @@ class Settings(BaseSettings):
         # One spelling of each directory: mounts and the records of computes name it too.
         return path.expanduser().resolve()
 
-    @field_validator("endpoint_ports")
+    @field_validator("domain")
+    @classmethod
+    def _plain(cls, domain: str | None) -> str | None:
+        from lamplighter.compute.tls import ascii_domain  # noqa: PLC0415 - cryptography, for those who give one
+
+        return None if domain is None else ascii_domain(domain)
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        return str(ip_address(address))
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("give --tls-certificate and --tls-key both, or neither")
+        first, second = sorted((self.endpoint_ports, self.compute_ports))
+        if first[1] >= second[0]:
+            raise ValueError("the ranges of --endpoint-ports and --compute-ports must not overlap")
+        return self
+
+    @field_validator("endpoint_ports", "compute_ports")
     @classmethod
     def _ordered(cls, ports: tuple[int, int]) -> tuple[int, int]:
         if not 1024 <= ports[0] <= ports[1] <= 65535:

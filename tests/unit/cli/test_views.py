@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from lamplighter.platform.checkup import (
     Checkup,
     DriverFacts,
     DriversFacts,
+    GatewayFacts,
     HostFacts,
     PortFacts,
     PostgresFacts,
     Problem,
     RangeFacts,
+    led_nowhere,
+    notes_of,
 )
 from lamplighter.platform.halt import Halted
 from lamplighter.platform.inspect import (
@@ -40,6 +44,7 @@ from lamplighter.platform.inspect import (
     in_family_order,
 )
 from lamplighter.platform.leftovers import Leftover
+from lamplighter.platform.redirect_plan import Table
 
 NOW = 1_800_000_000.0
 GIB = 2**30
@@ -192,6 +197,7 @@ CHECKUP = Checkup(
     reserve_bytes=5 * GIB,
     api=PortFacts("127.0.0.1", 7432, True),
     endpoints=RangeFacts(20000, 29999, 1, ("20000: process 9 (nc)",)),
+    gateway=GatewayFacts("compiled", "/usr/sbin/pgbouncer", "1.18.0", "", True, ""),
     catalog=None,
     leftovers=(),
     problems=(),
@@ -230,6 +236,27 @@ class TestDoctor:
     def test_a_taken_port(self) -> None:
         text = checkup_text(replace(CHECKUP, api=PortFacts("127.0.0.1", 7432, False, "process 9 (nc)")))
         assert "127.0.0.1:7432 is taken by process 9 (nc)" in text
+
+    def test_the_ways_of_the_gateway(self) -> None:
+        text = checkup_text(CHECKUP)
+        assert re.search(r"relay +compiled", text)
+        assert "PgBouncer 1.18.0 (/usr/sbin/pgbouncer)" in text
+        assert "works (lamp up --redirect)" in text
+
+    def test_what_the_gateway_lacks_and_why(self) -> None:
+        checkup = replace(CHECKUP, gateway=GatewayFacts("Python", None, None, "no pgbouncer", False, "no nft"))
+        text = checkup_text(checkup)
+        assert "none: no pgbouncer" in text
+        assert "no: no nft" in text
+        notes = "\n".join(notes_of(checkup))
+        assert "in Python" in notes
+        assert "no pooled address: no pgbouncer" in notes
+
+    def test_a_redirect_of_a_platform_that_is_no_more(self) -> None:
+        told = led_nowhere([Table("lamplighter_1", "/data", ()), Table("lamplighter_2", None, (1,))])
+        text = checkup_text(replace(CHECKUP, leftovers=tuple(told)), fix=True)
+        assert "lamplighter_1 is of a platform that does not run (/data) - nft delete table inet lamplighter_1" in text
+        assert "lamplighter_2 is of a platform that does not run - nft" in text
 
     def test_a_running_platform(self) -> None:
         text = checkup_text(replace(CHECKUP, platform=RUNNING, catalog=CATALOG))

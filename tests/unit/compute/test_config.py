@@ -200,14 +200,32 @@ def test_a_nul_is_refused():
 
 def test_hba_lets_the_superuser_in_by_the_socket_alone():
     lines = [line.split() for line in render_hba(tls=True).splitlines()]
-    for line in lines:
-        if line[0] == "local":
-            assert line[2] in {"cloud_admin", "cloud_copier"}
-            assert line[3:] == ["peer", "map=platform"]
+    local = [line for line in lines if line[0] == "local"]
+    assert lines[: len(local)] == local
+    # Peer alone, and first: no line of a password comes before it, and where it fits no other counts.
+    assert local[:3] == [
+        ["local", "all", "cloud_admin", "peer", "map=platform"],
+        ["local", "replication", "cloud_admin", "peer", "map=platform"],
+        ["local", "all", "cloud_copier", "peer", "map=platform"],
+    ]
+    assert local[3:] == [
+        ["local", "replication", "all", "reject"],
+        ["local", "template1", "all", "reject"],
+        ["local", "all", "all", "scram-sha-256"],
+    ]
     tcp = [line for line in lines if line[0] != "local"]
     assert tcp[0] == ["host", "all", "cloud_admin,cloud_copier", "all", "reject"]
-    assert tcp[-1] == ["hostssl", "all", "all", "all", "scram-sha-256"]
-    assert render_hba(tls=False).splitlines()[-1].split()[0] == "host"
+    assert all(line[-1] == "reject" for line in tcp[:3])
+    assert tcp[3:] == [
+        ["hostssl", "all", "all", "all", "scram-sha-256"],
+        ["host", "all", "all", "samehost", "scram-sha-256"],
+    ]
+
+
+def test_hba_wants_no_tls_of_a_build_that_has_none():
+    lines = render_hba(tls=False).splitlines()
+    assert lines[-1].split() == ["host", "all", "all", "all", "scram-sha-256"]
+    assert lines[:-1] == render_hba(tls=True).splitlines()[:-2]
 
 
 def test_ident_names_are_quoted_and_unquotable_ones_refused():

@@ -31,7 +31,7 @@ from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.model import NewOperation
 
 NOTHING: Any = object()
-KERNEL = Kernel(catalog=NOTHING, plane=NOTHING, wake=NOTHING, sealer=NOTHING)
+KERNEL = Kernel(catalog=NOTHING, plane=NOTHING, gateway=NOTHING, wake=NOTHING, sealer=NOTHING)
 CONTROL = app.build(KERNEL)
 APP = application(CONTROL.routes, Door(KERNEL, CONTROL.usage, None))
 OPERATION = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.id)

@@ -98,10 +98,22 @@ def test_a_project_that_could_not_be_made_is_refused(project):
         wished(**project)
 
 
-@pytest.mark.parametrize("settings", [{"allowed_ips": {"ips": ["10.0.0.1"]}}, {"hipaa": True}])
-def test_what_would_be_promised_and_not_kept_is_not_available(settings):
-    with pytest.raises(NotServed, match="not available"):
-        wished(settings=settings)
+@pytest.mark.parametrize("name", ["hipaa", "block_public_connections", "block_vpc_connections"])
+def test_what_would_be_promised_and_not_kept_is_not_available(name):
+    with pytest.raises(NotServed, match=f"{name} is not available"):
+        wished(settings={name: True})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.0/8", "10.0.0.1/8", "10.0.0.1-10.0.0.9", "::1", "fd00::/8"])
+def test_addresses_blocks_and_ranges_may_be_allowed(address):
+    settings = {"allowed_ips": {"ips": [address]}}
+    assert check_settings(settings) == settings
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "10.0.0.9-10.0.0.1", "10.0.0.1-::1", "10.0.0.1-", "10.0.0.0/33"])
+def test_what_is_no_address_cannot_be_allowed(address):
+    with pytest.raises(BadRequest, match="allowed_ips"):
+        check_settings({"allowed_ips": {"ips": ["10.0.0.1", address]}})
 
 
 def test_settings_that_ask_for_nothing_are_taken():

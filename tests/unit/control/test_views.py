@@ -71,6 +71,7 @@ ENDPOINT = Endpoint(
     provisioner="k8s-neonvm",
     creation_source="console",
     port=20_007,
+    pooler_port=20_008,
     last_active=None,
     started_at=None,
     suspended_at=None,

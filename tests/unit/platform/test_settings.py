@@ -18,6 +18,13 @@ TEXT_OF = {
     "host": ("127.0.0.2", "127.0.0.2"),
     "port": ("7000", 7000),
     "endpoint_ports": ("[21000, 21999]", (21000, 21999)),
+    "compute_ports": ("[31000, 31999]", (31000, 31999)),
+    "listen": ("0.0.0.0", "0.0.0.0"),
+    "domain": ("db.example.org", "db.example.org"),
+    "domain_port": ("5433", 5433),
+    "redirect": ("true", True),
+    "active_endpoints": ("20", 20),
+    "suspend_after": ("30", 30),
     "catalog_url": ("postgresql://db/lamp", "postgresql://db/lamp"),
     "postgres_bin": ("/opt/pg/bin", Path("/opt/pg/bin")),
     "cache_dir": ("/srv/cache", Path("/srv/cache")),
@@ -59,7 +66,26 @@ def test_every_setting_can_come_from_the_environment(monkeypatch, name):
 
 
 def test_no_setting_is_left_out_here():
-    assert set(TEXT_OF) == set(Settings.model_fields)
+    assert set(TEXT_OF) | {"tls_certificate", "tls_key"} == set(Settings.model_fields)
+
+
+def test_a_certificate_comes_with_its_key(monkeypatch):
+    monkeypatch.setenv("LAMP_TLS_CERTIFICATE", "/etc/db.crt")
+    with pytest.raises(ValidationError, match="both, or neither"):
+        Settings()
+    monkeypatch.setenv("LAMP_TLS_KEY", "/etc/db.key")
+    assert (Settings().tls_certificate, Settings().tls_key) == (Path("/etc/db.crt"), Path("/etc/db.key"))
+
+
+@pytest.mark.parametrize("domain", ["*.example.org", "", "exa mple", "a..b"])
+def test_a_domain_must_be_one(domain):
+    with pytest.raises(ValidationError):
+        Settings(domain=domain)
+
+
+def test_ports_of_endpoints_and_of_computes_are_apart():
+    with pytest.raises(ValidationError, match="must not overlap"):
+        Settings(endpoint_ports=(20000, 30000))
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_OF))
@@ -104,7 +130,7 @@ def test_a_value_that_cannot_be_is_refused(monkeypatch, name, text):
 @given(st.integers(0, 70_000), st.integers(0, 70_000))
 @settings(deadline=None)
 def test_endpoint_ports_are_a_range_that_anybody_may_listen_on(first, last):
-    if 1024 <= first <= last <= 65_535:
+    if 1024 <= first <= last < 30_000 or 32_767 < first <= last <= 65_535:
         assert Settings(endpoint_ports=(first, last)).endpoint_ports == (first, last)
     else:
         with pytest.raises(ValidationError):

@@ -11,6 +11,9 @@ from psycopg import errors
 from lamplighter.compute.ports import Changes, DatabaseSpec, RoleSpec
 
 
+WITHOUT_TLS = {"sslmode": "disable", "channel_binding": "disable"}
+
+
 async def test_login_by_tls_with_channel_binding(project):
     async with await project.user() as connection:
         cursor = await connection.execute(
@@ -48,7 +51,10 @@ async def test_psql_logs_in_with_channel_binding(project, house):
         pytest.param({"user": "cloud_admin"}, id="superuser"),
         pytest.param({"user": "cloud_copier"}, id="copier"),
         pytest.param({"user": "cloud_admin", "dbname": "postgres", "replication": "true"}, id="superuser-replication"),
-        pytest.param({"sslmode": "disable", "channel_binding": "disable"}, id="without-tls"),
+        pytest.param({"user": "cloud_admin", **WITHOUT_TLS}, id="superuser-without-tls"),
+        pytest.param({"user": "cloud_copier", **WITHOUT_TLS}, id="copier-without-tls"),
+        pytest.param({"replication": "true", **WITHOUT_TLS}, id="physical-replication-without-tls"),
+        pytest.param({"dbname": "template1", **WITHOUT_TLS}, id="template1-without-tls"),
         pytest.param({"replication": "true"}, id="physical-replication"),
         pytest.param({"dbname": "template1"}, id="template1"),
     ],
@@ -58,12 +64,37 @@ async def test_these_are_refused_by_tcp(project, values):
         await project.user(**values)
 
 
-async def test_users_are_refused_on_the_unix_socket(project):
+async def test_users_of_this_host_may_do_without_tls_and_need_a_password(project):
+    async with await project.user(**WITHOUT_TLS) as connection:
+        cursor = await connection.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        assert await cursor.fetchone() == (False,)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        await project.user(**WITHOUT_TLS, password="wrong")
+
+
+async def test_other_hosts_are_refused_without_tls(project):
+    """An address of the loopback network that no interface has stands for another host."""
+    port = int(psycopg.conninfo.conninfo_to_dict(project.conninfo())["port"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+    startup = b"\0\x03\0\0" + f"user\0{project.role}\0database\0{project.database}\0\0".encode()
+    writer.write((len(startup) + 4).to_bytes(4, "big") + startup)
+    said = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert said.startswith(b"E")
+    assert b'no pg_hba.conf entry for host "127.0.0.2"' in said
+    assert b"no encryption" in said
+
+
+async def test_users_need_a_password_on_the_unix_socket(project):
     directory, port = project.supervisor.socket(project.spec.id)
+    near = {"host": str(directory), "port": port, "sslmode": "disable", "channel_binding": "disable"}
+    async with await project.user(**near) as connection:
+        assert await (await connection.execute("SELECT current_user")).fetchone() == (project.role,)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        await project.user(**near, password="wrong")
     with pytest.raises(psycopg.OperationalError, match="pg_hba"):
-        await project.user(
-            host=str(directory), port=port, sslmode="disable", channel_binding="disable", dbname=project.database
-        )
+        await project.user(**near, dbname="template1")
 
 
 async def test_a_user_creates_roles_databases_schemas_and_extensions(project):

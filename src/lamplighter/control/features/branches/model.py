@@ -30,3 +30,7 @@ class Branch:
     annotation: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+    #: In this month so far; `transferred` are bytes to clients.
+    active_seconds: int = 0
+    compute_seconds: int = 0
+    transferred: int = 0

@@ -110,6 +110,7 @@ class Branches:
                 *(recipes.start(made.branch.id, one.id) for one in made.endpoints if not one.disabled),
             ]
             made = replace(made, operations=await schedule(self._kernel, conn, project_id, wanted))
+        await self._endpoints.show_doors(project_id)
         self._kernel.wake()
         return made
 
@@ -168,7 +169,11 @@ class Branches:
                 await store.protect(conn, branch_id, protected, now=now)
             if "expires_at" in named:
                 await store.expire_at(conn, branch_id, expires_at, now=now)
-            return await self._require(conn, project_id, branch_id)
+            updated = await self._require(conn, project_id, branch_id)
+        if protected != branch.protected:
+            # Addresses may be restricted on protected branches alone.
+            await self._endpoints.show_doors(project_id)
+        return updated
 
     async def set_default(self, caller: Caller, project_id: str, branch_id: str) -> Branch:
         """Raises NotFound, BadRequest for a branch that expires."""

@@ -20,7 +20,15 @@ _COLUMNS: LiteralString = (
     " state_changed_at, init_source, creation_source, created_by_name, logical_size, expires_at, ttl_interval_seconds,"
     " annotation, created_at, updated_at"
 )
-_SELECT: LiteralString = "select " + _COLUMNS + " from branches"
+_USED: LiteralString = (
+    " from endpoint_usage u where u.branch_id = branches.id and u.hour >= date_trunc('month', now(), 'UTC'))"
+)
+_SELECT: LiteralString = (
+    "select " + _COLUMNS + ","
+    " (select coalesce(sum(u.active_seconds), 0)::bigint" + _USED + " as active_seconds,"
+    " (select (coalesce(sum(u.compute_milliseconds), 0) / 1000)::bigint" + _USED + " as compute_seconds,"
+    " (select coalesce(sum(u.bytes_out), 0)::bigint" + _USED + " as transferred from branches"
+)
 _SORTS: dict[str, LiteralString] = {"name": "name", "created_at": "created_at", "updated_at": "updated_at"}
 
 

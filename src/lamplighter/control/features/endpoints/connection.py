@@ -14,7 +14,7 @@ from lamplighter.control.features.endpoints.model import READ_WRITE, Endpoint
 from lamplighter.control.features.endpoints.views import host_of
 from lamplighter.control.features.roles.service import Roles
 from lamplighter.control.kernel import Kernel
-from lamplighter.control.scope import ProjectScope, find_branch, find_project
+from lamplighter.control.scope import find_branch, find_project
 
 
 def render_uri(*, role: str, password: str, host: str, database: str, tls: bool) -> str:
@@ -38,8 +38,11 @@ class ConnectionStrings:
         endpoint_id: str | None,
         database: str,
         role: str,
+        pooled: bool = False,
     ) -> str:
         """For `endpoint_id`, or the read-write endpoint of the branch (the default branch for None).
+
+        `pooled`: by PgBouncer; where there is none, the compute's own address, where a session is one too.
 
         Raises NotFound, PreconditionFailed where passwords are not stored.
         """
@@ -47,7 +50,14 @@ class ConnectionStrings:
             project = await find_project(conn, caller, project_id)
             endpoint = await self._endpoint(conn, project_id, branch_id, endpoint_id)
             await self._databases.get(conn, endpoint.branch_id, database)
-            return await self._render(conn, project, endpoint, role=role, database=database)
+            password = await self._roles.password(conn, endpoint.branch_id, role, stored=project.store_passwords)
+        return render_uri(
+            role=role,
+            password=password.reveal(),
+            host=host_of(endpoint, self._kernel.place, pooled=pooled and self._kernel.plane.pools),
+            database=database,
+            tls=self._speaks_tls(project.pg_version),
+        )
 
     async def of_new(self, project_id: str, endpoint: Endpoint, role: str, database: str) -> dict[str, Any]:
         """Neon's `connection_uris` entry for what was just made. Raises PreconditionFailed."""
@@ -63,7 +73,7 @@ class ConnectionStrings:
 
     def entry(self, endpoint: Endpoint, *, role: str, password: str, database: str, major: int) -> dict[str, Any]:
         host = host_of(endpoint, self._kernel.place)
-        tls = self._kernel.plane.tls(major)
+        tls = self._speaks_tls(major)
         return {
             "connection_uri": render_uri(role=role, password=password, host=host, database=database, tls=tls),
             "connection_parameters": {
@@ -71,8 +81,7 @@ class ConnectionStrings:
                 "password": password,
                 "role": role,
                 "host": host,
-                # There is no pooler yet: its address is the compute's own, where a session is one too.
-                "pooler_host": host,
+                "pooler_host": host_of(endpoint, self._kernel.place, pooled=self._kernel.plane.pools),
             },
         }
 
@@ -90,14 +99,5 @@ class ConnectionStrings:
             raise NotFound("endpoint not found: the branch has none")
         return next((one for one in found if one.type == READ_WRITE), found[0])
 
-    async def _render(
-        self, conn: Connection, project: ProjectScope, endpoint: Endpoint, *, role: str, database: str
-    ) -> str:
-        password = await self._roles.password(conn, endpoint.branch_id, role, stored=project.store_passwords)
-        return render_uri(
-            role=role,
-            password=password.reveal(),
-            host=host_of(endpoint, self._kernel.place),
-            database=database,
-            tls=self._kernel.plane.tls(project.pg_version),
-        )
+    def _speaks_tls(self, major: int) -> bool:
+        return self._kernel.plane.tls(major)

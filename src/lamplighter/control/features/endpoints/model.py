@@ -34,6 +34,7 @@ class Endpoint:
     provisioner: str
     creation_source: str
     port: int
+    pooler_port: int | None
     last_active: datetime | None
     started_at: datetime | None
     suspended_at: datetime | None

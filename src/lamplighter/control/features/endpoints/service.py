@@ -12,7 +12,9 @@ from lamplighter.api.models.operations import Operation as WireOperation
 from lamplighter.control import recipes
 from lamplighter.control.caller import Caller
 from lamplighter.control.catalog.pool import Connection
+from lamplighter.control.errors import ProjectBusy
 from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.doors import Doors
 from lamplighter.control.features.endpoints.model import READ_WRITE, Endpoint
 from lamplighter.control.features.endpoints.plan import EndpointOptions, EndpointType, refuse_moving, settle_options
 from lamplighter.control.features.regions.plan import check_region
@@ -39,8 +41,9 @@ class EndpointWish:
 
 
 class Endpoints:
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, doors: Doors) -> None:
         self._kernel = kernel
+        self._doors = doors
 
     async def of_project(self, caller: Caller, project_id: str) -> list[Endpoint]:
         """Raises NotFound."""
@@ -54,6 +57,16 @@ class Endpoints:
             await find_project(conn, caller, project_id)
             branch = await find_branch(conn, project_id, branch_id)
             return await store.of_branch(conn, branch.id)
+
+    async def of_caller(self, caller: Caller) -> list[Endpoint]:
+        """In all projects that this key reaches."""
+        async with self._kernel.catalog.connection() as conn:
+            return await store.of_caller(conn, caller)
+
+    async def everyone(self) -> list[Endpoint]:
+        """For figures of the whole platform."""
+        async with self._kernel.catalog.connection() as conn:
+            return await store.everyone(conn)
 
     async def in_branch(self, conn: Connection, branch_id: str) -> list[Endpoint]:
         """For other features, which have looked whose branch it is."""
@@ -100,9 +113,12 @@ class Endpoints:
 
     async def insert(self, conn: Connection, project: ProjectScope, branch_id: str, wish: EndpointWish) -> Endpoint:
         """The row of a new endpoint, about to be started unless it is disabled."""
+        if not wish.disabled:
+            await self._require_room(conn)
         # Ports are chosen among those that nobody has: two requests at once would choose the same.
         await store.lock_ports(conn)
         taken = await store.ports(conn)
+        port = self._kernel.plane.free_port(taken)
         return await store.insert(
             conn,
             endpoint_id=new_endpoint_id(self._kernel.choice),
@@ -113,7 +129,8 @@ class Endpoints:
             options=wish.options,
             region_id=check_region(wish.region_id or project.region_id),
             provisioner=wish.provisioner or project.provisioner,
-            port=self._kernel.plane.free_port(taken),
+            port=port,
+            pooler_port=self._kernel.plane.free_port(taken | {port}),
             disabled=wish.disabled,
             passwordless_access=wish.passwordless_access,
             pending_state=None if wish.disabled else "active",
@@ -134,6 +151,7 @@ class Endpoints:
             endpoint = await self.insert(conn, project, branch.id, wish)
             wanted = [] if wish.disabled else [recipes.start(branch.id, endpoint.id)]
             operations = await schedule(self._kernel, conn, project_id, wanted)
+        await self.show_doors(project_id)
         self._kernel.wake()
         return endpoint, operations
 
@@ -175,6 +193,7 @@ class Endpoints:
             )
             operations = await schedule(self._kernel, conn, project_id, wanted)
             endpoint = await self._require(conn, project_id, endpoint_id)
+        await self.show_doors(project_id)
         self._kernel.wake()
         return endpoint, operations
 
@@ -240,12 +259,75 @@ class Endpoints:
             endpoint = await self._require(conn, project_id, endpoint_id)
             await require_idle(conn, project_id)
             wanted, pending = plan(endpoint)
+            if pending == "active" and endpoint.current_state != "active":
+                await self._require_room(conn)
             if wanted:
                 await store.set_pending(conn, endpoint_id, pending, now=self._kernel.now())
             operations = await schedule(self._kernel, conn, project_id, wanted, running=len(wanted))
             endpoint = await self._require(conn, project_id, endpoint_id)
         self._kernel.wake()
         return endpoint, operations
+
+    async def show_doors(self, project_id: str) -> None:
+        """Tell the gateway, after a commit, what may have changed of a project's endpoints."""
+        await self._doors.refresh(project_id=project_id)
+
+    async def wake(self, endpoint_id: str) -> bool:
+        """Somebody has connected to it: schedule a start, unless one is on its way. Answers whether it is awake.
+
+        Unlike a request of the API it waits behind the project's other operations instead of being refused. Raises
+        NotFound, Unprocessable for a disabled endpoint or when too many are active.
+        """
+        async with self._kernel.catalog.transaction() as conn:
+            endpoint = await store.load(conn, endpoint_id)
+            if endpoint is None:
+                raise NotFound("endpoint not found")
+            await conn.execute("select from projects where id = %s for update", (endpoint.project_id,))
+            endpoint = await self._require(conn, endpoint.project_id, endpoint_id)
+            wanted, _ = self._to_start(endpoint)
+            last = await store.last_unfinished(conn, endpoint_id)
+            if not wanted and last is None:
+                return True
+            if last == recipes.ENDPOINT_START:
+                return False
+            if endpoint.current_state != "active":
+                await self._require_room(conn)
+            await store.set_pending(conn, endpoint_id, "active", now=self._kernel.now())
+            await schedule(self._kernel, conn, endpoint.project_id, [recipes.start(endpoint.branch_id, endpoint_id)])
+        self._kernel.wake()
+        return False
+
+    async def suspend_idle(self, endpoint_id: str) -> bool:
+        """Schedule the suspension of an endpoint whose door is held, and answer whether that was done.
+
+        Not while its project is being worked on, and not if it is no longer active.
+        """
+        async with self._kernel.catalog.transaction() as conn:
+            endpoint = await store.load(conn, endpoint_id)
+            if endpoint is None:
+                return False
+            await conn.execute("select from projects where id = %s for update", (endpoint.project_id,))
+            endpoint = await store.find(conn, endpoint.project_id, endpoint_id)
+            if endpoint is None or endpoint.current_state != "active":
+                return False
+            try:
+                await require_idle(conn, endpoint.project_id)
+            except ProjectBusy:
+                return False
+            await store.set_pending(conn, endpoint_id, "idle", now=self._kernel.now())
+            await schedule(self._kernel, conn, endpoint.project_id, [recipes.suspend(endpoint.branch_id, endpoint_id)])
+        self._kernel.wake()
+        return True
+
+    async def _require_room(self, conn: Connection) -> None:
+        """Raise Unprocessable when no more endpoints may be active."""
+        limit = self._kernel.place.active_limit
+        if limit is not None and await store.lock_active(conn) >= limit:
+            raise Unprocessable(
+                f"{limit} endpoints are active, and no more may be; suspend some, or give `lamp up` a higher limit"
+                " (--active-endpoints)",
+                code="ACTIVE_ENDPOINTS_LIMIT_EXCEEDED",
+            )
 
     async def _require(self, conn: Connection, project_id: str, endpoint_id: str) -> Endpoint:
         endpoint = await store.find(conn, project_id, endpoint_id)

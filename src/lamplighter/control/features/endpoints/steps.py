@@ -17,6 +17,7 @@ from lamplighter.control import recipes
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.databases.service import Databases
 from lamplighter.control.features.endpoints import store
+from lamplighter.control.features.endpoints.doors import Doors
 from lamplighter.control.features.endpoints.model import READ_ONLY, READ_WRITE, Endpoint
 from lamplighter.control.features.roles.service import Roles
 from lamplighter.control.kernel import Kernel
@@ -41,8 +42,9 @@ class Stopped:
 
 
 class EndpointSteps:
-    def __init__(self, kernel: Kernel, *, roles: Roles, databases: Databases) -> None:
+    def __init__(self, kernel: Kernel, *, doors: Doors, roles: Roles, databases: Databases) -> None:
         self._kernel = kernel
+        self._doors = doors
         self._roles = roles
         self._databases = databases
 
@@ -62,14 +64,21 @@ class EndpointSteps:
     async def start(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
             endpoint = await self._load(conn, operation)
-        if endpoint is not None:
+        if endpoint is None:
+            return
+        try:
             await self._start(endpoint)
+        except Exception as error:
+            # It will be tried again, for longer than most clients wait: those who do are told now.
+            self._kernel.gateway.refuse(endpoint.id, str(error))
+            raise
 
     async def _start(self, endpoint: Endpoint) -> None:
         async with self._kernel.catalog.connection() as conn:
             order = await self._order(conn, endpoint)
         plane = self._kernel.plane
         if not plane.is_running(endpoint.id):
+            await self._doors.hold(endpoint.id)
             if endpoint.type == READ_ONLY:
                 await self._copy_for_standby(endpoint, order)
             elif await self._passwords_changed(endpoint.branch_id):
@@ -80,6 +89,7 @@ class EndpointSteps:
         if endpoint.type == READ_WRITE:
             await self._bring_in_line(endpoint.branch_id, endpoint.id)
         faults.point("endpoint.start.after_apply")
+        await self._doors.open(endpoint.id)
 
     async def _started(self, operation: Operation, conn: Connection) -> None:
         """Active from the moment that the start is recorded as finished.
@@ -94,12 +104,17 @@ class EndpointSteps:
     async def suspend(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:
             endpoint = await self._load(conn, operation)
-        if endpoint is None or endpoint.current_state == "idle":
+        if endpoint is None:
             return
+        if endpoint.current_state == "idle":
+            await self._doors.release(endpoint.id)
+            return
+        await self._doors.hold(endpoint.id)
         await self._stop(endpoint)
         faults.point("endpoint.suspend.after_stop")
         async with self._kernel.catalog.connection() as conn:
             await store.set_idle(conn, endpoint.id, now=self._kernel.now())
+        await self._doors.release(endpoint.id)
 
     async def configure(self, operation: Operation) -> None:
         """A new size or new settings: a compute that runs is restarted with them.
@@ -113,6 +128,7 @@ class EndpointSteps:
             return
         standbys = [one for one in siblings if one.type == READ_ONLY and one.current_state == "active"]
         for one in [endpoint, *(standbys if endpoint.type == READ_WRITE else [])]:
+            await self._doors.hold(one.id)
             await self._stop(one)
             faults.point("endpoint.configure.after_stop")
             await self._start(one)
@@ -124,6 +140,7 @@ class EndpointSteps:
             endpoint = await self._load(conn, operation)
         if endpoint is None:
             return
+        await self._doors.drop(endpoint.id)
         await self._stop(endpoint)
         faults.point("endpoint.delete.after_stop")
         async with self._kernel.catalog.connection() as conn:
@@ -164,8 +181,8 @@ class EndpointSteps:
             id=branch_id,
             volume_id=branch_id,
             major=row["pg_version"],
-            port=None,
             cu=MAINTENANCE_CU,
+            reachable=False,
             settings={},
             # With a logical slot in it, a cluster does not start with less than the WAL that the slot needs.
             logical_replication=bool(row["settings"].get("enable_logical_replication")),
@@ -176,6 +193,8 @@ class EndpointSteps:
         plane = self._kernel.plane
         async with self._kernel.catalog.connection() as conn:
             endpoints = await store.of_branch_even_deleted(conn, branch_id)
+        for endpoint in endpoints:
+            await self._doors.drop(endpoint.id)
         # Standbys first: they would otherwise look for their primary while it stops.
         for endpoint in sorted(endpoints, key=lambda one: one.type != READ_ONLY):
             await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
@@ -217,7 +236,6 @@ class EndpointSteps:
             id=endpoint.id,
             volume_id=endpoint.volume_id,
             major=project["pg_version"],
-            port=endpoint.port,
             cu=endpoint.autoscaling_limit_max_cu,
             settings=dict(endpoint.settings.get("pg_settings") or {}),
             logical_replication=bool(project["settings"].get("enable_logical_replication")),
@@ -265,11 +283,14 @@ class EndpointSteps:
             await self._roles.settle(conn, branch_id, roles, keep_passwords=keep)
             await self._databases.settle(conn, branch_id, databases)
 
-    async def leave_idle(self, operation: Operation, _error: str) -> None:
+    async def leave_idle(self, operation: Operation, error: str) -> None:
         """The branch could not be made, so the starts behind it are off: its endpoints are not about to be active."""
         async with self._kernel.catalog.connection() as conn:
-            for endpoint in await store.of_branch(conn, str(operation.branch_id)):
+            endpoints = await store.of_branch(conn, str(operation.branch_id))
+            for endpoint in endpoints:
                 await store.set_idle(conn, endpoint.id, now=self._kernel.now())
+        for endpoint in endpoints:
+            await self._doors.refuse(endpoint.id, error)
 
     async def _withdraw(self, operation: Operation, error: str) -> None:
         """Postgres does not take the change: the catalog says again what there is."""
@@ -278,7 +299,7 @@ class EndpointSteps:
             await self._databases.withdraw(conn, str(operation.branch_id))
         await self._give_up(operation, error)
 
-    async def _give_up(self, operation: Operation, _error: str) -> None:
+    async def _give_up(self, operation: Operation, error: str) -> None:
         """What could not be started is idle, not about to be active for ever; what could not be stopped stays."""
         if operation.endpoint_id is None:
             return
@@ -294,7 +315,12 @@ class EndpointSteps:
             except Exception:
                 log.exception("endpoint.stop_failed", endpoint_id=endpoint.id)
         async with self._kernel.catalog.connection() as conn:
-            if plane.is_running(endpoint.id):
+            running = plane.is_running(endpoint.id)
+            if running:
                 await store.set_pending(conn, endpoint.id, None, now=self._kernel.now())
             else:
                 await store.set_idle(conn, endpoint.id, now=self._kernel.now())
+        if running:
+            await self._doors.release(endpoint.id)
+        else:
+            await self._doors.refuse(endpoint.id, error)

@@ -10,6 +10,8 @@ from lamplighter.control.features.endpoints.model import Endpoint
 from lamplighter.control.http.calls import present
 from lamplighter.control.kernel import Place
 
+POSTGRES_PORT = 5432
+
 
 def show_endpoint(endpoint: Endpoint, place: Place) -> wire.Endpoint:
     """`host` carries the port: clients that build a connection string from it by themselves then need no other."""
@@ -44,8 +46,13 @@ def show_endpoint(endpoint: Endpoint, place: Place) -> wire.Endpoint:
     )
 
 
-def host_of(endpoint: Endpoint, place: Place) -> str:
-    return f"{place.host}:{endpoint.port}"
+def host_of(endpoint: Endpoint, place: Place, *, pooled: bool = False) -> str:
+    """Where it is reached, with the port where that is not Postgres' own."""
+    if place.domain is not None:
+        port = "" if place.domain_port == POSTGRES_PORT else f":{place.domain_port}"
+        return f"{endpoint.id}{'-pooler' if pooled else ''}.{place.domain}{port}"
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return f"{host}:{endpoint.pooler_port if pooled else endpoint.port}"
 
 
 def settings_of(body: Any) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network, summarize_address_range
 from typing import Any
 
 from lamplighter.api.errors import BadRequest, NotServed
@@ -120,11 +121,27 @@ def merge(present: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
 def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings again. Raises NotServed for what would be promised and not kept, BadRequest for contradictions."""
-    if settings.get("allowed_ips", {}).get("ips"):
-        raise NotServed("allowed_ips is not available on this server: endpoints listen on the loopback address")
-    if settings.get("hipaa"):
-        raise NotServed("hipaa is not available on this server")
+    for address in settings.get("allowed_ips", {}).get("ips") or []:
+        check_address(address)
+    for name in ("hipaa", "block_public_connections", "block_vpc_connections"):
+        if settings.get(name):
+            raise NotServed(f"{name} is not available on this server")
     return settings
+
+
+def check_address(text: str) -> None:
+    """Raise BadRequest unless this is an address, a block (`10.0.0.0/8`), or a range (`10.0.0.1-10.0.0.9`)."""
+    first, _, last = text.partition("-")
+    try:
+        if last:
+            # Refuses a range whose ends are in the wrong order, or of two families.
+            next(summarize_address_range(ip_address(first.strip()), ip_address(last.strip())))
+        else:
+            ip_network(text.strip(), strict=False)
+    except (ValueError, TypeError):
+        raise BadRequest(
+            f"allowed_ips: {text!r} is no address; give addresses, blocks (10.0.0.0/8) or ranges (10.0.0.1-10.0.0.9)"
+        ) from None
 
 
 def check_logical_replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ def _common(project: Project, place: Place) -> dict[str, Any]:
         "branch_logical_size_limit": SIZE_LIMIT_MIB,
         "branch_logical_size_limit_bytes": SIZE_LIMIT_MIB * 1024 * 1024,
         "store_passwords": project.store_passwords,
-        "cpu_used_sec": 0,
+        "cpu_used_sec": project.compute_seconds,
         "creation_source": "console",
         "created_at": project.created_at,
         "updated_at": project.updated_at,
@@ -59,10 +59,10 @@ def show_project(
     """As Neon, mutations answer the empty period; a GET answers the present month and the owner."""
     return wire.Project(
         data_storage_bytes_hour=0,
-        data_transfer_bytes=0,
+        data_transfer_bytes=project.transferred,
         written_data_bytes=0,
-        compute_time_seconds=0,
-        active_time_seconds=0,
+        compute_time_seconds=project.compute_seconds,
+        active_time_seconds=project.active_seconds,
         consumption_period_start=period[0],
         consumption_period_end=period[1],
         **_common(project, place),
@@ -70,7 +70,9 @@ def show_project(
 
 
 def show_listed(project: Project, place: Place) -> wire.ProjectListItem:
-    return wire.ProjectListItem(active_time=0, org_name=project.org_name, **_common(project, place))
+    return wire.ProjectListItem(
+        active_time=project.active_seconds, org_name=project.org_name, **_common(project, place)
+    )
 
 
 def month_of(now: datetime) -> tuple[datetime, datetime]:
@@ -153,6 +155,7 @@ def routes(kernel: Kernel, projects: Projects, strings: ConnectionStrings) -> Ro
             endpoint_id=query["endpoint_id"],
             database=query["database_name"],
             role=query["role_name"],
+            pooled=bool(query["pooled"]),
         )
         return Reply({"uri": uri})
 

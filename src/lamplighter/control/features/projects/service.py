@@ -112,6 +112,7 @@ class Projects:
             ]
             operations = await schedule(self._kernel, conn, project_id, wanted)
             project = await self._require(conn, project_id)
+        await self._endpoints.show_doors(project_id)
         self._kernel.wake()
         return NewProject(project, branch, role, password, database, operations)
 
@@ -138,6 +139,7 @@ class Projects:
             )
             operations = await self._enable_replication(conn, project, settings)
             project = await self._require(conn, project_id)
+        await self._endpoints.show_doors(project_id)
         self._kernel.wake()
         return project, operations
 

@@ -36,14 +36,24 @@ class Project:
     compute_last_active_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    #: In this month so far; `transferred` are bytes to clients.
+    active_seconds: int = 0
+    compute_seconds: int = 0
+    transferred: int = 0
 
 
 _SELECT: LiteralString = """
     select p.id, p.org_id, o.name as org_name, p.owner_user_id, u.email as owner_email, u.name as owner_name, p.name,
            p.region_id, p.pg_version, p.provisioner, p.store_passwords, p.default_endpoint_settings, p.settings,
            p.history_retention_seconds, p.created_at, p.updated_at,
-           (select max(e.last_active) from endpoints e where e.project_id = p.id) as compute_last_active_at
-      from projects p join organizations o on o.id = p.org_id join users u on u.id = p.owner_user_id
+           (select max(e.last_active) from endpoints e where e.project_id = p.id) as compute_last_active_at,
+           used.active_seconds, used.compute_seconds, used.transferred
+      from projects p join organizations o on o.id = p.org_id join users u on u.id = p.owner_user_id,
+           lateral (select coalesce(sum(g.active_seconds), 0)::bigint as active_seconds,
+                           (coalesce(sum(g.compute_milliseconds), 0) / 1000)::bigint as compute_seconds,
+                           coalesce(sum(g.bytes_out), 0)::bigint as transferred
+                      from endpoint_usage g
+                     where g.project_id = p.id and g.hour >= date_trunc('month', now(), 'UTC')) as used
      where p.deleted_at is null
 """
 

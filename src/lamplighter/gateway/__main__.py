@@ -1,0 +1,115 @@
+"""`python -m lamplighter.gateway --socket PATH`: one gateway, until SIGTERM or until it was drained."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+
+from lamplighter.gateway.errors import SocketTaken
+from lamplighter.gateway.front import Patience
+from lamplighter.gateway.gate import Gate
+from lamplighter.gateway.relaying import RelayFailed
+
+log = structlog.get_logger("lamplighter.gateway")
+
+
+def main() -> int:
+    """0 in the end, 1 if it could not begin."""
+    options = _parser().parse_args()
+    if options.log is not None:
+        # From here on whatever speaks, the relay too, speaks there.
+        handle = os.open(options.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.close(handle)
+    _configure_logs(options.log_level)
+    _raise_limits()
+    # SIGPIPE is ignored by Python already; a terminal that closes is no reason to end.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lamplighter.gateway", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket by which the platform tells routes")
+    parser.add_argument("--log", type=Path, help="append to this file instead of writing to standard error")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="how long SIGTERM waits")
+    parser.add_argument("--wake", type=float, default=Patience().wake, metavar="SECONDS", help="deadline of a wake")
+    parser.add_argument("--step", type=float, default=Patience().step, metavar="SECONDS", help="deadline of a step")
+    return parser
+
+
+async def _run(options: argparse.Namespace) -> int:
+    gate = Gate(options.socket, patience=Patience(step=options.step, wake=options.wake))
+    try:
+        await gate.open()
+    except (SocketTaken, RelayFailed, OSError) as error:
+        log.error("gateway.not_started", error=str(error))  # noqa: TRY400 - the message says what to do
+        await gate.close()
+        return 1
+    terminated = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, terminated.set)
+    log.info("gateway.started", pid=os.getpid(), socket=str(options.socket))
+    waiting = [asyncio.create_task(one.wait()) for one in (terminated, gate.drained)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if terminated.is_set():
+        gate.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(options.drain):
+                await gate.drained.wait()
+    for task in waiting:
+        task.cancel()
+    await gate.close()
+    log.info("gateway.ended")
+    return 0
+
+
+def _raise_limits() -> None:
+    """Each connection takes descriptors; the soft limit of a shell is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Sink:
+    """Standard error, as it is when something is written."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _configure_logs(level: str) -> None:
+    sink: Any = _Sink()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sink),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

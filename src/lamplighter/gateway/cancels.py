@@ -1,0 +1,60 @@
+"""Cancel requests: brought to the compute whose session they name, as far as that can be known.
+
+On a port of its own a request goes to that compute. On the domain's port it comes without TLS from libpq up to 16 and
+most drivers, so that nothing names the endpoint. Sessions whose TLS ended here are remembered by pid and secret. For
+others, whose bytes the gateway cannot read, the request is brought to all awake computes, `MOST` at most: only the one
+that gave out the secret acts on it (32 bits at least, and Postgres answers nothing), and the rest drop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from lamplighter.gateway.ports import Backend
+from lamplighter.gateway.streams import Stream, connect
+from lamplighter.gateway.wire.startup import CancelRequest, render_cancel
+
+#: Computes that one request is brought to: what it costs them is a fork each.
+MOST = 64
+_SECONDS = 5.0
+#: Requests that are brought to many computes, at one time: guessing secrets by this way is slow.
+_AT_ONCE = 2
+
+
+class Cancels:
+    """Sessions whose key is known. The number of sessions is bounded by who lets them in."""
+
+    def __init__(self) -> None:
+        self._backends: OrderedDict[tuple[int, bytes], Backend] = OrderedDict()
+        self._wide = asyncio.Semaphore(_AT_ONCE)
+
+    def remember(self, request: CancelRequest, backend: Backend) -> None:
+        self._backends[request.pid, request.secret] = backend
+
+    def forget(self, request: CancelRequest) -> None:
+        self._backends.pop((request.pid, request.secret), None)
+
+    async def anywhere(self, request: CancelRequest, awake: Iterable[Backend]) -> None:
+        """Bring it to the session's backend, or to `awake` ones if the session is not known."""
+        known = self._backends.get((request.pid, request.secret))
+        if known is not None:
+            await forward(known, render_cancel(request))
+            return
+        async with self._wide:
+            await asyncio.gather(*(forward(backend, render_cancel(request)) for backend in list(awake)[:MOST]))
+
+
+async def forward(backend: Backend, packet: bytes) -> None:
+    """Bring a request, and wait until it has been dealt with: the client's next statement must not be hit."""
+    with contextlib.suppress(OSError, TimeoutError):
+        stream = Stream(await connect(backend))
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await stream.send(packet)
+                while await stream.receive():
+                    pass
+        finally:
+            stream.close()

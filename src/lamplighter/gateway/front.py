@@ -1,0 +1,423 @@
+"""From a client's first byte to the moment its connection is passed on, or it is told why not.
+
+On an endpoint's own port nothing is answered here: what the client said first goes ahead to Postgres, with which it
+then speaks TLS end to end. Each step has a deadline, and there is a bound on how many clients may be on their way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from lamplighter.gateway import refusals
+from lamplighter.gateway.admission import HANDSHAKES, HANDSHAKES_OF_ENDPOINT, allowed, is_loopback
+from lamplighter.gateway.cancels import Cancels, forward
+from lamplighter.gateway.certificates import POSTGRES, Certificates
+from lamplighter.gateway.ended_tls import EndedTls, Session
+from lamplighter.gateway.errors import BackendFailed, HandshakeFailed, Refused
+from lamplighter.gateway.ports import Backend
+from lamplighter.gateway.reaching import FirstWords, Reach, Reached, ask_tls
+from lamplighter.gateway.refusals import Refusal
+from lamplighter.gateway.relays import Relays
+from lamplighter.gateway.routes import Place, RouteTable
+from lamplighter.gateway.traffic import Ledger
+from lamplighter.gateway.verifiers import Verifiers
+from lamplighter.gateway.visitors import Visitor
+from lamplighter.gateway.waking import Waker
+from lamplighter.gateway.wire.errors import PasswordFailed, WireError
+from lamplighter.gateway.wire.hello import Hello, read_hello
+from lamplighter.gateway.wire.hosts import label_of, split_pooler
+from lamplighter.gateway.wire.startup import Kind, endpoint_of_options, parse_cancel, render_startup
+
+log = structlog.get_logger("lamplighter.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: for the first bytes and for each step of a handshake, and until an endpoint is awake."""
+
+    step: float = 10.0
+    wake: float = 60.0
+
+
+class Web(Protocol):
+    """Serves HTTP on a connection whose first bytes were read. The visitor's socket is its own from then on."""
+
+    async def __call__(self, visitor: Visitor) -> None: ...
+
+
+class Front:
+    """`ended(number, in_, out)` is called for connections that were passed on here and not by the relay."""
+
+    def __init__(
+        self,
+        *,
+        table: RouteTable,
+        waker: Waker,
+        ledger: Ledger,
+        relays: Relays,
+        certificates: Certificates,
+        verifiers: Verifiers,
+        patience: Patience,
+        ended: Callable[[int, int, int], None],
+        web: Web | None = None,
+    ) -> None:
+        self.domain: str | None = None
+        self.domain_port: int | None = None
+        self.web = web
+        self._table = table
+        self._ledger = ledger
+        self._relays = relays
+        self._certificates = certificates
+        self._patience = patience
+        self._ended = ended
+        self._reach = Reach(table, waker, ledger)
+        self._cancels = Cancels()
+        self._ended_tls = EndedTls(self._reach, certificates, verifiers)
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._visitors: dict[Visitor, asyncio.Task[None]] = {}
+        #: Those that have not said a word, the oldest first.
+        self._silent: dict[Visitor, None] = {}
+        self._of_port: Counter[int] = Counter()
+        self._draining = False
+        #: What is passed on here, by number.
+        self.sessions: dict[int, Session] = {}
+
+    @property
+    def handshakes(self) -> int:
+        return len(self._visitors)
+
+    def accept(self, sock: socket.socket, address: str | None, port: int) -> None:
+        """A client has come. Never blocks, never raises."""
+        if self._of_port[port] >= HANDSHAKES_OF_ENDPOINT and port != self.domain_port:
+            self._turn_away(sock, refusals.too_many_waiting())
+            return
+        if len(self._visitors) >= HANDSHAKES and not self._make_room():
+            self._turn_away(sock, refusals.busy())
+            return
+        visitor = Visitor(sock, address, port, self._patience.step)
+        self._of_port[port] += 1
+        self._silent[visitor] = None
+        task = asyncio.get_running_loop().create_task(self._serve(visitor))
+        self._visitors[visitor] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cut(self, endpoint_id: str) -> None:
+        """End all connections of an endpoint that is gone."""
+        for number in self._ledger.numbers(endpoint_id):
+            session = self.sessions.get(number)
+            if session is not None:
+                session.cut()
+            else:
+                self._relays.cut(number)
+
+    def drain(self) -> None:
+        """Who has not said a word may go; who waits is served."""
+        self._draining = True
+        for visitor in list(self._silent):
+            self._visitors[visitor].cancel()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _make_room(self) -> bool:
+        """Whoever holds a connection open in silence gives way: honest clients speak at once."""
+        oldest = next(iter(self._silent), None)
+        if oldest is None:
+            return False
+        del self._silent[oldest]
+        self._ledger.refused("silent")
+        self._visitors[oldest].cancel()
+        return True
+
+    def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
+        """Without a handshake, which is what there is too much of. A client that wants TLS will not understand."""
+        self._ledger.refused(refusal.reason)
+        with contextlib.suppress(OSError):
+            sock.send(refusal.render())
+        sock.close()
+
+    def _gone(self, visitor: Visitor) -> None:
+        if self._visitors.pop(visitor, None) is None:
+            return
+        self._silent.pop(visitor, None)
+        self._of_port[visitor.port] -= 1
+        if not self._of_port[visitor.port]:
+            del self._of_port[visitor.port]
+
+    async def _serve(self, visitor: Visitor) -> None:
+        try:
+            await self._greet(visitor)
+        except Refused as refused:
+            self._ledger.refused(refused.refusal.reason)
+            await self._tell(visitor, refused.refusal)
+        except BackendFailed as error:
+            log.warning("gateway.backend_failed", error=str(error), port=visitor.port)
+            await self._tell(visitor, refusals.backend_silent())
+        except WireError as error:
+            reason = "wrong_password" if isinstance(error, PasswordFailed) else "garbage"
+            self._ledger.refused(reason)
+            await self._tell(visitor, Refusal(reason, error.code, error.message, error.detail or ""))
+        except (HandshakeFailed, OSError, ssl.SSLError) as error:
+            self._ledger.refused("handshake_failed")
+            log.debug("gateway.handshake_failed", error=str(error), port=visitor.port)
+        except Exception:
+            log.exception("gateway.front_failed", port=visitor.port)
+        finally:
+            self._gone(visitor)
+            visitor.stream.close()
+
+    async def _greet(self, visitor: Visitor) -> None:
+        opening = await visitor.next_opening()
+        self._silent.pop(visitor, None)
+        if opening.kind is Kind.HTTP:
+            await self._serve_web(visitor)
+        elif opening.kind is Kind.UNKNOWN:
+            raise HandshakeFailed("the client speaks no protocol of ours")
+        elif visitor.port == self.domain_port:
+            await self._at_domain(visitor)
+        else:
+            await self._at_own_port(visitor)
+
+    # A port of an endpoint's own
+
+    async def _at_own_port(self, visitor: Visitor) -> None:
+        place = self._table.at(visitor.port)
+        if place is None:
+            raise Refused(refusals.unknown_endpoint())
+        assert visitor.opening is not None
+        match visitor.opening.kind:
+            case Kind.CANCEL_REQUEST:
+                await self._cancel(place, visitor, await visitor.packet())
+            case Kind.TLS_HELLO:
+                hello = await self._hello(visitor)
+                if POSTGRES in hello.alpn:
+                    await self._pass_tls(visitor, place)
+                else:
+                    await self._serve_web_by_tls(visitor)
+            case Kind.GSSENC_REQUEST if place.pooled:
+                await visitor.refuse_gss()
+                await self._at_own_port(visitor)
+            case Kind.SSL_REQUEST if place.pooled:
+                await self._end_tls(visitor, place)
+            case Kind.SSL_REQUEST | Kind.GSSENC_REQUEST as kind:
+                await self._pass_request(visitor, place, kind)
+            case _:
+                self._demand_tls(visitor)
+                # Whole, for only that is answered.
+                visitor.stream.buffer[:0] = await visitor.packet()
+                await self._pass_on(visitor, await self._reach.to(place, visitor.address, _first(visitor)))
+
+    def _demand_tls(self, visitor: Visitor) -> None:
+        """From another host nobody comes in the open. Raises Refused."""
+        if visitor.address is not None and not is_loopback(visitor.address) and self._certificates.current():
+            visitor.hears = True
+            raise Refused(refusals.insecure())
+
+    async def _pass_request(self, visitor: Visitor, place: Place, kind: Kind) -> None:
+        """The compute answers a request for encryption itself, unless it has none and we can."""
+        if kind is Kind.SSL_REQUEST and self._must_end_tls(visitor, place):
+            await self._end_tls(visitor, place)
+            return
+
+        def ours(backend: Backend) -> bool:
+            return kind is Kind.SSL_REQUEST and not backend.tls and self._certificates.current() is not None
+
+        said = bytes(visitor.stream.buffer)
+        reached = await self._reach.to(place, visitor.address, lambda backend: b"" if ours(backend) else said)
+        if ours(reached.backend):
+            reached.close()
+            await self._end_tls(visitor, place)
+        else:
+            await self._pass_on(visitor, reached)
+
+    def _must_end_tls(self, visitor: Visitor, place: Place) -> bool:
+        """Whether that is known before anything is connected to. Raises Refused."""
+        route = self._reach.look(place, visitor.address)
+        without = route.compute is not None and not route.compute.tls
+        return place.pooled or (without and self._certificates.current() is not None)
+
+    async def _pass_on(self, visitor: Visitor, reached: Reached) -> None:
+        """Give both sockets away. What is in the buffers goes ahead."""
+        number = next(self._numbers)
+        try:
+            # Others of a herd may have been faster: the limit is looked at where it is counted.
+            self._reach.look(reached.place, visitor.address)
+        except Refused:
+            reached.close()
+            raise
+        self._ledger.opened(number, reached.place.endpoint_id)
+        first = visitor.stream.take()
+        try:
+            await self._relays.hand_over(
+                number,
+                visitor.sock,
+                reached.stream.sock,
+                to_backend=b"" if reached.said else first,
+                to_client=reached.stream.take(),
+            )
+        except BaseException:
+            self._ledger.closed(number)
+            reached.close()
+            raise
+
+    async def _hello(self, visitor: Visitor) -> Hello:
+        """Read the client's TLS hello, which stays in the buffer."""
+        async with visitor.in_time():
+            while (hello := read_hello(bytes(visitor.stream.buffer))) is None:
+                await visitor.stream.fill()
+        return hello
+
+    async def _pass_tls(self, visitor: Visitor, place: Place) -> None:
+        """Pass TLS on as it is, behind a request of our own: a hello alone is understood by Postgres 17 and later."""
+        if self._must_end_tls(visitor, place):
+            await self._end_tls(visitor, place)
+            return
+        reached = await self._reach.to(place, visitor.address)
+        try:
+            if not reached.backend.tls:
+                reached.close()
+                await self._end_tls(visitor, place)
+                return
+            await ask_tls(reached.stream)
+        except BaseException:
+            reached.close()
+            raise
+        await self._pass_on(visitor, reached)
+
+    async def _cancel(self, place: Place, visitor: Visitor, packet: bytes) -> None:
+        """To whoever runs: nobody is woken for it, and no answer is due."""
+        parse_cancel(packet)
+        route = self._table.get(place.endpoint_id)
+        if route is None or route.state != "awake" or not self._may_come(visitor, place):
+            return
+        backend = route.pooler if place.pooled else route.compute
+        if backend is not None:
+            await forward(backend, packet)
+
+    def _may_come(self, visitor: Visitor, place: Place) -> bool:
+        route = self._table.get(place.endpoint_id)
+        return route is not None and (visitor.address is None or allowed(visitor.address, route.allowed))
+
+    # The domain's port
+
+    async def _at_domain(self, visitor: Visitor) -> None:
+        assert visitor.opening is not None
+        direct = visitor.opening.kind is Kind.TLS_HELLO
+        if visitor.opening.kind is Kind.GSSENC_REQUEST:
+            await visitor.refuse_gss()
+        if visitor.opening.kind is Kind.SSL_REQUEST:
+            await visitor.accept_tls(self._certificates)
+        match visitor.opening.kind:
+            case Kind.TLS_HELLO:
+                hello = await self._hello(visitor)
+                if direct and POSTGRES not in hello.alpn:
+                    await self._serve_web_by_tls(visitor)
+                elif (found := label_of(hello.sni, self.domain)) is not None:
+                    await self._pass_tls(visitor, Place(*found))
+                else:
+                    await self._end_tls(visitor, None)
+            case Kind.CANCEL_REQUEST:
+                request = parse_cancel(await visitor.packet())
+                await self._cancels.anywhere(request, self._awake(visitor))
+            case Kind.STARTUP:
+                await self._named_in_plain(visitor)
+            case _:
+                raise HandshakeFailed("the client speaks no protocol of Postgres")
+
+    def _awake(self, visitor: Visitor) -> list[Backend]:
+        return [
+            route.compute
+            for route in self._table.all()
+            if route.state == "awake"
+            and route.compute is not None
+            and (visitor.address is None or allowed(visitor.address, route.allowed))
+        ]
+
+    async def _named_in_plain(self, visitor: Visitor) -> None:
+        """Without TLS the endpoint can be named by `options` alone: a password is not asked for in the open."""
+        self._demand_tls(visitor)
+        await visitor.read_startup()
+        startup = visitor.startup
+        assert startup is not None
+        endpoint_id, options = endpoint_of_options(startup.options)
+        if endpoint_id is None:
+            raise Refused(refusals.no_endpoint_named())
+        visitor.stream.buffer[:0] = render_startup(startup.with_parameter("options", options))
+        place = Place(*split_pooler(endpoint_id))
+        await self._pass_on(visitor, await self._reach.to(place, visitor.address, _first(visitor)))
+
+    # TLS that ends here
+
+    async def _end_tls(self, visitor: Visitor, place: Place | None) -> None:
+        """Log the client in, then pass on what it says, to the end of the session."""
+        if place is not None:
+            self._reach.look(place, visitor.address)
+        packet = await visitor.lead_to_startup(self._certificates)
+        if visitor.startup is None:
+            await self._cancel_within_tls(visitor, place, packet)
+            return
+        login = await self._ended_tls.log_in(visitor, place)
+        # From here on it is a connection and no handshake.
+        self._gone(visitor)
+        number = next(self._numbers)
+        session = self.sessions[number] = Session(login, self._cancels)
+        self._ledger.opened(number, login.place.endpoint_id)
+        try:
+            await session.run()
+        finally:
+            del self.sessions[number]
+            self._ended(number, session.in_, session.out)
+
+    async def _cancel_within_tls(self, visitor: Visitor, place: Place | None, packet: bytes) -> None:
+        if place is None:
+            await self._cancels.anywhere(parse_cancel(packet), self._awake(visitor))
+        else:
+            await self._cancel(place, visitor, packet)
+        # libpq reads to the end of the session, and takes one that is cut off for a failure.
+        await visitor.stream.linger()
+
+    # Answers
+
+    async def _tell(self, visitor: Visitor, refusal: Refusal) -> None:
+        """An error that the client shows: within TLS if it wants that, and once it has said whom it is."""
+        with contextlib.suppress(HandshakeFailed, WireError, OSError, ssl.SSLError, TimeoutError):
+            if not visitor.hears:
+                await visitor.lead_to_startup(self._certificates)
+            if visitor.hears:
+                async with visitor.in_time():
+                    await visitor.stream.send(refusal.render())
+                await visitor.stream.linger()
+
+    async def _serve_web(self, visitor: Visitor) -> None:
+        if self.web is None:
+            raise HandshakeFailed("HTTP is not served here")
+        # From here on it is no handshake: there are other limits.
+        self._gone(visitor)
+        await self.web(visitor)
+
+    async def _serve_web_by_tls(self, visitor: Visitor) -> None:
+        await visitor.end_tls(self._certificates)
+        if (await visitor.next_opening()).kind is not Kind.HTTP:
+            raise HandshakeFailed("the client speaks no protocol of ours")
+        await self._serve_web(visitor)
+
+
+def _first(visitor: Visitor) -> FirstWords:
+    """What it has said so far, for whichever backend."""
+    said = bytes(visitor.stream.buffer)
+    return lambda _backend: said

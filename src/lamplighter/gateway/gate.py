@@ -1,0 +1,229 @@
+"""The gateway as a whole: what the platform tells is brought to the table, the ports and those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import structlog
+
+from lamplighter import __version__
+from lamplighter.gateway.certificates import Certificates
+from lamplighter.gateway.front import Front, Patience
+from lamplighter.gateway.link_server import LinkServer
+from lamplighter.gateway.listeners import Listeners
+from lamplighter.gateway.ports import (
+    AskVerifier,
+    Done,
+    Drain,
+    DropRoute,
+    Hello,
+    Listening,
+    Route,
+    SetRoute,
+    SetRoutes,
+    ToGateway,
+    Verifier,
+    Wake,
+    WakeFailed,
+    Welcome,
+)
+from lamplighter.gateway.relaying import Ended
+from lamplighter.gateway.relays import Relays
+from lamplighter.gateway.routes import Change, RouteTable
+from lamplighter.gateway.traffic import Ledger
+from lamplighter.gateway.verifiers import Verifiers
+from lamplighter.gateway.waking import Waker
+from lamplighter.gateway.web import Doors, Web
+
+log = structlog.get_logger("lamplighter.gateway")
+
+_REPORT_EVERY = 1.0
+#: Of so many connections the relay is asked for live counters every second; of more, seldom: a row each.
+_FEW = 1000
+_SELDOM = 10
+
+
+class Gate:
+    """One gateway process. `drained` is set when it shall end."""
+
+    def __init__(self, socket_path: Path, *, patience: Patience | None = None) -> None:
+        patience = patience or Patience()
+        self.drained = asyncio.Event()
+        self._draining = False
+        self._listening = Listening()
+        self._table = RouteTable()
+        self._ledger = Ledger()
+        self._link = LinkServer(socket_path, self._on_message, lost=self._on_lost)
+        self._waker = Waker(self._ask_wake, lambda: self._link.connected, patience=patience.wake)
+        self._verifiers = Verifiers(self._ask_verifier, lambda: self._link.connected)
+        self._relays = Relays(self._on_ended)
+        self._certificates = Certificates()
+        self.front = Front(
+            table=self._table,
+            waker=self._waker,
+            ledger=self._ledger,
+            relays=self._relays,
+            certificates=self._certificates,
+            verifiers=self._verifiers,
+            patience=patience,
+            ended=self._on_session_ended,
+        )
+        #: Doors for our own programs, which only our user can open, to endpoints that do not let everybody in.
+        self._unix = socket_path.with_name(socket_path.name + ".d")
+        self._unix_doors = Listeners(self.front.accept, address=str(self._unix))
+        self._doors = Doors(self._table, address=self._listening.address, unix=self._unix)
+        self._web = Web(self._doors)
+        self.front.web = self._web
+        self._listeners = Listeners(self.front.accept)
+        self._reporting: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Raises SocketTaken, RelayFailed, OSError."""
+        await self._relays.start()
+        await self._link.open()
+        self._unix.mkdir(mode=0o700, exist_ok=True)
+        self._unix.chmod(0o700)
+        self._reporting = asyncio.create_task(self._report(), name="report")
+
+    def drain(self) -> None:
+        """Listen no more, leave the socket to another gateway, and end when the last connection has."""
+        if self._draining:
+            return
+        log.info("gateway.draining", connections=self._ledger.connections)
+        self._draining = True
+        self._close_doors()
+        self._link.release()
+        self.front.drain()
+        self._look_drained()
+
+    async def close(self) -> None:
+        """Connections in the relay are left to it; those that are passed on here end."""
+        self._close_doors()
+        if self._reporting is not None:
+            self._reporting.cancel()
+            await asyncio.gather(self._reporting, return_exceptions=True)
+        await self._web.close()
+        await self.front.close()
+        self._link.send(self._ledger.report())
+        await self._link.close()
+        await self._relays.close(cut=False)
+        with contextlib.suppress(OSError):
+            self._unix.rmdir()
+
+    def _close_doors(self) -> None:
+        self._listeners.close_all()
+        self._unix_doors.close_all()
+
+    # What the platform says
+
+    def _on_message(self, message: ToGateway) -> None:
+        match message:
+            case Hello():
+                self._on_hello(message)
+            case SetRoutes(seq=seq, routes=routes):
+                problems = self._on_change(self._table.replace(routes))
+                for route in routes:
+                    self._told(route)
+                self._link.send(Done(seq, (*problems, *self._table.conflicts())))
+            case SetRoute(seq=seq, route=route):
+                problems = self._on_change(self._table.set(route))
+                self._told(route)
+                self._link.send(Done(seq, problems))
+            case DropRoute(seq=seq, endpoint_id=endpoint_id):
+                self._link.send(Done(seq, self._on_change(self._table.drop(endpoint_id))))
+            case WakeFailed():
+                self._waker.failed(message)
+            case Verifier(ask=ask, verifier=verifier):
+                self._verifiers.answered(ask, verifier)
+            case Drain():
+                self.drain()
+
+    def _on_hello(self, hello: Hello) -> None:
+        self._link.send(Welcome(__version__, os.getpid(), self._relays.kind))
+        if hello.version != __version__:
+            # It will have us drain, and start one of its own.
+            log.warning("gateway.other_version", ours=__version__, theirs=hello.version)
+            return
+        self._listen(hello.listening)
+        self._ledger.anew()
+        self._waker.again()
+        self._verifiers.again()
+        log.info("gateway.platform_connected", routes=len(self._table))
+
+    def _listen(self, listening: Listening) -> None:
+        before, self._listening = self._listening, listening
+        self._certificates.configure(listening)
+        self.front.domain = listening.domain
+        self.front.domain_port = listening.domain_port
+        self._doors.address = listening.address
+        problems = self._listeners.move(listening.address)
+        if before.domain_port != listening.domain_port and before.domain_port is not None:
+            self._listeners.close([before.domain_port])
+        if listening.domain_port is not None and not self._draining:
+            problems += self._listeners.open([listening.domain_port])
+        for problem in problems:
+            log.error("gateway.port_failed", problem=problem)
+
+    def _on_change(self, change: Change) -> tuple[str, ...]:
+        self._listeners.close(change.closed)
+        self._unix_doors.close(change.closed)
+        for endpoint_id in change.gone:
+            self.front.cut(endpoint_id)
+            self._waker.gone(endpoint_id)
+        if self._draining:
+            return ()
+        return self._listeners.open(change.opened)
+
+    def _told(self, route: Route) -> None:
+        self._waker.told(route)
+        if route.allowed is None or self._draining:
+            self._unix_doors.close([route.port])
+        else:
+            self._unix_doors.open([route.port])
+
+    def _on_lost(self) -> None:
+        log.warning("gateway.platform_gone", routes=len(self._table), waiting=self._waker.waiting)
+
+    # What it is told
+
+    def _ask_wake(self, endpoint_id: str) -> None:
+        self._link.send(Wake(endpoint_id))
+
+    def _ask_verifier(self, ask: int, endpoint_id: str, role: str) -> bool:
+        return self._link.send(AskVerifier(ask, endpoint_id, role))
+
+    def _on_ended(self, ended: Ended) -> None:
+        self._on_session_ended(ended.id, ended.in_, ended.out)
+
+    def _on_session_ended(self, number: int, in_: int, out: int) -> None:
+        if self._ledger.closed(number, in_=in_, out=out) and self._link.connected:
+            self._link.send(self._ledger.report())
+        self._look_drained()
+
+    def _look_drained(self) -> None:
+        if self._draining and not self._ledger.connections and not self.front.handshakes:
+            self.drained.set()
+
+    async def _report(self) -> None:
+        round_ = 0
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            round_ += 1
+            self._look_drained()
+            if not self._link.connected:
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT_EVERY):
+                    await self._count(round_)
+            self._link.send(self._ledger.report())
+
+    async def _count(self, round_: int) -> None:
+        if self._ledger.connections > _FEW and round_ % _SELDOM:
+            return
+        for number, (in_, out) in (await self._relays.counters()).items():
+            self._ledger.moved(number, in_=in_, out=out)
+        for number, session in self.front.sessions.items():
+            self._ledger.moved(number, in_=session.in_, out=session.out)

@@ -1,0 +1,165 @@
+"""The sockets that clients connect to: one for each public port.
+
+A port that somebody else has is tried again, and so is one that cannot be had while file descriptors are short. When
+there are none left to accept with, accepting pauses: clients stay in the backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger("lamplighter.gateway")
+
+BACKLOG = 4096
+#: Connections taken from one port before the others have their turn.
+_BATCH = 64
+_PAUSE = 0.2
+_RETRY_EVERY = 2.0
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+#: Gets the client's socket, its address (None by a Unix socket), and the port that it came to.
+Accept = Callable[[socket.socket, str | None, int], object]
+
+
+@dataclass(slots=True)
+class _Port:
+    number: int
+    sock: socket.socket | None = None
+
+
+class Listeners:
+    """Opens and closes ports on one address: an IP address, or a directory for Unix sockets as Postgres names them."""
+
+    def __init__(self, accept: Accept, *, address: str = "127.0.0.1") -> None:
+        self._accept = accept
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self._ports: dict[int, _Port] = {}
+        self._retrying: asyncio.TimerHandle | None = None
+        self._paused = False
+
+    @property
+    def open_ports(self) -> frozenset[int]:
+        return frozenset(number for number, port in self._ports.items() if port.sock is not None)
+
+    def move(self, address: str) -> tuple[str, ...]:
+        """Listen at another address. Returns problems, a sentence each."""
+        if address == self._address:
+            return ()
+        self._address = address
+        wanted = list(self._ports)
+        self.close(wanted)
+        return self.open(wanted)
+
+    def open(self, ports: Iterable[int]) -> tuple[str, ...]:
+        """Listen on these, too. Returns problems, a sentence each; such ports are tried again until they are closed."""
+        problems = []
+        for number in ports:
+            port = self._ports.setdefault(number, _Port(number))
+            if port.sock is None and (problem := self._bind(port)):
+                problems.append(problem)
+        if problems:
+            self._retry_later()
+        return tuple(problems)
+
+    def close(self, ports: Iterable[int]) -> None:
+        """Listen no more on these. Clients that were not accepted yet are reset."""
+        for number in list(ports):
+            port = self._ports.pop(number, None)
+            if port is not None and port.sock is not None:
+                self._loop.remove_reader(port.sock)
+                port.sock.close()
+                if self._unix:
+                    Path(self._name(number)).unlink(missing_ok=True)
+
+    def close_all(self) -> None:
+        self.close(list(self._ports))
+        if self._retrying is not None:
+            self._retrying.cancel()
+            self._retrying = None
+
+    def _bind(self, port: _Port) -> str | None:
+        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        try:
+            sock = socket.socket(socket.AF_UNIX if self._unix else family, socket.SOCK_STREAM)
+        except OSError as error:
+            return f"port {port.number} cannot be listened on: {error.strerror}"
+        try:
+            sock.setblocking(False)
+            if self._unix:
+                Path(self._name(port.number)).unlink(missing_ok=True)
+                sock.bind(self._name(port.number))
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((self._address, port.number))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            return f"{self._name(port.number)} cannot be listened on: {error.strerror or error}"
+        port.sock = sock
+        if not self._paused:
+            self._loop.add_reader(sock, self._on_readable, port)
+        return None
+
+    def _on_readable(self, port: _Port) -> None:
+        for _ in range(_BATCH):
+            sock = port.sock
+            if sock is None:
+                return
+            try:
+                client, address = sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                # The client left while it waited: the next one may be there.
+                continue
+            client.setblocking(False)
+            self._accept(client, None if self._unix else str(address[0]), port.number)
+
+    @property
+    def _unix(self) -> bool:
+        return self._address.startswith("/")
+
+    def _name(self, number: int) -> str:
+        return f"{self._address}/.s.PGSQL.{number}" if self._unix else f"{self._address}:{number}"
+
+    def _pause(self, error: OSError) -> None:
+        if self._paused:
+            return
+        log.warning("gateway.accepting_paused", error=error.strerror)
+        self._paused = True
+        for sock in self._sockets():
+            self._loop.remove_reader(sock)
+        self._loop.call_later(_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        for port in self._ports.values():
+            if port.sock is not None:
+                self._loop.add_reader(port.sock, self._on_readable, port)
+
+    def _sockets(self) -> list[socket.socket]:
+        return [port.sock for port in self._ports.values() if port.sock is not None]
+
+    def _retry_later(self) -> None:
+        if self._retrying is None:
+            self._retrying = self._loop.call_later(_RETRY_EVERY, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = None
+        missing = [port for port in self._ports.values() if port.sock is None]
+        for port in missing:
+            if self._bind(port) is None:
+                log.info("gateway.port_opened", port=port.number)
+        if any(port.sock is None for port in missing):
+            self._retry_later()

@@ -1,0 +1,24 @@
+"""SQL over HTTP (`POST /sql`) and Postgres over WebSocket (`/v2`), as Neon's serverless driver speaks them.
+
+An ASGI app that connects to endpoints through their own doors, as any client does: there they are woken, limited and
+counted. Not served: logging in with a JWT, and COPY over HTTP.
+"""
+
+from lamplighter.gateway.serverless.app import UVICORN, Serverless, app
+from lamplighter.gateway.serverless.errors import NotAllowed, ServerlessError, UnknownHost
+from lamplighter.gateway.serverless.limits import Limits
+from lamplighter.gateway.serverless.targets import Resolve, Target
+from lamplighter.gateway.serverless.warm import Warmth
+
+__all__ = [
+    "UVICORN",
+    "Limits",
+    "NotAllowed",
+    "Resolve",
+    "Serverless",
+    "ServerlessError",
+    "Target",
+    "UnknownHost",
+    "Warmth",
+    "app",
+]

@@ -1,0 +1,37 @@
+"""Where a host that a caller names leads to. Whoever mounts the app knows the routes; the app connects nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from lamplighter.gateway.serverless.errors import NotAllowed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An endpoint's own door, where it is woken and counted as for any client.
+
+    `address` is an IP address, or the absolute path of a directory with a Unix socket named as Postgres names it
+    (`.s.PGSQL.<port>`). `admits` says whether a caller's IP address may come in, since the door sees only us.
+    """
+
+    address: str
+    port: int
+    admits: Callable[[str], bool] | None = None
+
+    @property
+    def unix_path(self) -> str | None:
+        """The socket's path if it is a Unix socket."""
+        return f"{self.address}/.s.PGSQL.{self.port}" if self.address.startswith("/") else None
+
+    def check(self, client: str | None) -> None:
+        """Raises NotAllowed. A caller whose address is not known is refused wherever addresses matter."""
+        if self.admits is not None and not (client and self.admits(client)):
+            raise NotAllowed(client or "(unknown)")
+
+
+#: From a host and port, as a connection string or a Host header names them, to the endpoint. Raises UnknownHost.
+#: The first label may be an endpoint's id or Neon's `api`; a pooled host is better led to the endpoint itself, for SQL
+#: over HTTP keeps connections itself and cannot clear the sessions behind PgBouncer.
+Resolve = Callable[[str, int | None], Awaitable[Target]]

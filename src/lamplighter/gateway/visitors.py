@@ -1,0 +1,127 @@
+"""A client whose connection has not been passed on yet: what it has said, and on which stream it hears an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from lamplighter.gateway.certificates import Certificates
+from lamplighter.gateway.errors import HandshakeFailed
+from lamplighter.gateway.streams import Stream, TlsStream
+from lamplighter.gateway.wire.startup import Kind, Opening, Startup, classify, parse_startup
+
+#: SSLRequest, GSSENCRequest, TLS and the startup packet: nobody needs more.
+_ROUNDS = 5
+_TLS_REFUSED = b"N"
+_TLS_ACCEPTED = b"S"
+
+
+@dataclass(eq=False, slots=True)
+class Visitor:
+    """`address` is None for connections of the gateway's own programs, whose clients were looked at before.
+
+    `step` bounds each step of the handshake, in seconds. `hears`: it has sent its startup packet, and from then on
+    understands errors.
+    """
+
+    sock: socket.socket
+    address: str | None
+    port: int
+    step: float
+    stream: Stream = field(init=False)
+    startup: Startup | None = None
+    opening: Opening | None = None
+    asked_tls: bool = False
+    hears: bool = False
+
+    def __post_init__(self) -> None:
+        self.stream = Stream(self.sock)
+
+    @property
+    def tls(self) -> TlsStream | None:
+        """The session that ends here, if it does."""
+        return self.stream if isinstance(self.stream, TlsStream) else None
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """One step. Raises HandshakeFailed when it takes too long."""
+        try:
+            async with asyncio.timeout(self.step):
+                yield
+        except TimeoutError:
+            raise HandshakeFailed("the client was too slow") from None
+
+    async def next_opening(self) -> Opening:
+        """What the client begins with, or goes on with after a request for encryption."""
+        async with self.in_time():
+            while (opening := classify(bytes(self.stream.buffer[:16]))) is None:
+                await self.stream.fill()
+        self.opening = opening
+        return opening
+
+    async def packet(self) -> bytes:
+        """Consume the whole packet of the opening, whose length has been checked."""
+        assert self.opening is not None
+        async with self.in_time():
+            return await self.stream.exactly(self.opening.length)
+
+    async def accept_tls(self, certificates: Certificates) -> bool:
+        """Answer an SSLRequest: the client sends its hello next, or its startup in plain text."""
+        await self.packet()
+        self.asked_tls = True
+        served = certificates.current()
+        async with self.in_time():
+            await self.stream.send(_TLS_ACCEPTED if served else _TLS_REFUSED)
+        await self.next_opening()
+        return served is not None
+
+    async def refuse_gss(self) -> None:
+        """Answer a GSSENCRequest: libpq goes on with TLS, or without."""
+        await self.packet()
+        async with self.in_time():
+            await self.stream.send(_TLS_REFUSED)
+        await self.next_opening()
+
+    async def end_tls(self, certificates: Certificates) -> TlsStream:
+        """Shake hands as the server, the client's hello being next. Raises HandshakeFailed, ssl.SSLError."""
+        served = certificates.current()
+        if served is None:
+            raise HandshakeFailed("a client wants TLS, and there is no certificate")
+        stream = TlsStream(self.stream, served.context, server_side=True)
+        self.stream = stream
+        async with self.in_time():
+            await stream.handshake()
+        return stream
+
+    async def read_startup(self) -> bytes:
+        """Consume the startup packet. Raises Malformed, HandshakeFailed."""
+        packet = await self.packet()
+        self.hears = True
+        self.startup = parse_startup(packet)
+        return packet
+
+    async def lead_to_startup(self, certificates: Certificates) -> bytes:
+        """Go on, ending TLS here if the client wants it, until it says whom it is or whom to cancel.
+
+        Returns the packet, consumed; `opening` tells which. Raises HandshakeFailed, Malformed, ssl.SSLError.
+        """
+        for _ in range(_ROUNDS):
+            opening = self.opening or await self.next_opening()
+            match opening.kind:
+                case Kind.SSL_REQUEST if not self.asked_tls and self.tls is None:
+                    await self.accept_tls(certificates)
+                case Kind.GSSENC_REQUEST if self.tls is None:
+                    await self.refuse_gss()
+                case Kind.TLS_HELLO if self.tls is None:
+                    await self.end_tls(certificates)
+                    await self.next_opening()
+                case Kind.STARTUP:
+                    return await self.read_startup()
+                case Kind.CANCEL_REQUEST:
+                    return await self.packet()
+                case _:
+                    break
+        raise HandshakeFailed("the client speaks no protocol of Postgres")

@@ -1,0 +1,160 @@
+"""HTTP and WebSocket on the same ports: a connection that begins so is given to uvicorn and the app of `serverless`.
+
+The app reaches endpoints by their own doors. Where addresses matter that door is a Unix socket, which only our own
+user can open, and the caller's address is looked at before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ipaddress
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from lamplighter.gateway import serverless
+from lamplighter.gateway.admission import allowed
+from lamplighter.gateway.errors import HandshakeFailed
+from lamplighter.gateway.pumping import Pump
+from lamplighter.gateway.routes import RouteTable
+from lamplighter.gateway.streams import Stream
+from lamplighter.gateway.visitors import Visitor
+from lamplighter.gateway.wire.hosts import split_pooler
+
+log = structlog.get_logger("lamplighter.gateway")
+
+#: Connections of HTTP at one time, and seconds for the first request on one: uvicorn itself bounds neither.
+MOST = 2000
+_FIRST_REQUEST_SECONDS = 20.0
+
+
+class Doors:
+    """From a host and port that a caller names to an endpoint's door; never to anything else."""
+
+    def __init__(self, table: RouteTable, *, address: str, unix: Path) -> None:
+        self.address = address
+        self._table = table
+        self._unix = unix
+
+    async def resolve(self, host: str, port: int | None) -> serverless.Target:
+        """By the first label, which may be an endpoint's id; else by the port on one of this host's addresses.
+
+        A pooled host leads to the endpoint itself: SQL over HTTP keeps connections of its own. Raises UnknownHost.
+        """
+        endpoint_id, _ = split_pooler(host.lower().partition(".")[0])
+        route = self._table.get(endpoint_id)
+        if route is None and port is not None and self._is_here(host):
+            place = self._table.at(port)
+            route = self._table.get(place.endpoint_id) if place is not None else None
+        if route is None:
+            raise serverless.UnknownHost(host)
+        if route.allowed is None:
+            return serverless.Target(_reachable(self.address), route.port)
+        rules = route.allowed
+        return serverless.Target(str(self._unix), route.port, lambda client: allowed(client, rules))
+
+    def _is_here(self, host: str) -> bool:
+        """With an address for all networks nobody can tell how this host is called: then the port decides."""
+        if host.lower() in ("localhost", self.address) or _is_any(self.address):
+            return True
+        try:
+            return ipaddress.ip_address(host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+def _is_any(address: str) -> bool:
+    return ipaddress.ip_address(address).is_unspecified
+
+
+def _reachable(address: str) -> str:
+    if not _is_any(address):
+        return address
+    return "::1" if ":" in address else "127.0.0.1"
+
+
+class Web:
+    """Serves visitors that speak HTTP."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._app = serverless.app(doors.resolve)
+        self._config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=MOST,
+            **serverless.UVICORN,
+        )
+        self._config.load()
+        self._state = ServerState()
+
+    async def __call__(self, visitor: Visitor) -> None:
+        """Take a connection over. Returns at once without TLS; with TLS, which ends here, when it is over."""
+        if len(self._state.connections) >= MOST:
+            raise HandshakeFailed("too many connections of HTTP")
+        client = (visitor.address or "", 0)
+        first = visitor.stream.take()
+        if visitor.tls is None:
+            await self._attach(socket.socket(fileno=visitor.sock.detach()), client, "http", first)
+            return
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        inner = Stream(ours)
+        visitor.stream.buffer += first
+        await self._attach(theirs, client, "https", b"")
+        await Pump(visitor.stream, inner).run()
+
+    async def close(self) -> None:
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        await self._app.close()
+
+    async def _attach(self, sock: socket.socket, client: tuple[str, int], scheme: str, first: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        app = _Connection(self._config.loaded_app, client, scheme)
+        config = copy.copy(self._config)
+        config.loaded_app = app
+        protocol = H11Protocol(config=config, server_state=self._state, app_state={})
+        made = protocol.connection_made
+
+        def connection_made(transport: asyncio.Transport) -> None:
+            made(transport)
+            if first:
+                # What the gateway has read; before anything that comes after it. Nothing would mean the end.
+                protocol.data_received(first)
+            loop.call_later(_FIRST_REQUEST_SECONDS, app.end_unless_used, transport)
+
+        protocol.connection_made = connection_made  # type: ignore[method-assign]
+        try:
+            await loop.connect_accepted_socket(lambda: protocol, sock)
+        except BaseException:
+            sock.close()
+            raise
+
+
+class _Connection:
+    """The app as one connection has it: with the client's address, which a socket pair does not tell."""
+
+    def __init__(self, app: Callable[..., object], client: tuple[str, int], scheme: str) -> None:
+        self._app: ASGIApp = app  # type: ignore[assignment] # uvicorn's own types of the same interface
+        self._client = client
+        self._scheme = scheme
+        self._used = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._used = True
+        scheme = self._scheme.replace("http", "ws") if scope["type"] == "websocket" else self._scheme
+        await self._app({**scope, "client": self._client, "scheme": scheme}, receive, send)
+
+    def end_unless_used(self, transport: asyncio.Transport) -> None:
+        if not self._used:
+            transport.abort()

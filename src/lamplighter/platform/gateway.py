@@ -1,0 +1,501 @@
+"""The platform's end of the link: finds or starts the gateway's process, and keeps it told.
+
+The gateway outlives us: whoever is connected stays connected while a platform restarts. What is to be told is kept
+here, so a gateway that was started anew is told everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import structlog
+
+from lamplighter import __version__
+from lamplighter.api.errors import Unavailable
+from lamplighter.control.ports import Door
+from lamplighter.gateway import link
+from lamplighter.gateway.ports import (
+    AskVerifier,
+    Backend,
+    Done,
+    Drain,
+    DropRoute,
+    Hello,
+    Listening,
+    Report,
+    Route,
+    SetRoute,
+    SetRoutes,
+    ToGateway,
+    ToPlatform,
+    Verifier,
+    Wake,
+    WakeFailed,
+    Welcome,
+)
+from lamplighter.platform.redirect import RedirectFailed, Redirects
+from lamplighter.platform.redirect_plan import Counted
+
+log = structlog.get_logger(__name__)
+
+SOCKETS = "gateway-*.sock"
+START_SECONDS = 30.0
+POLL_SECONDS = 0.01
+AGAIN_SECONDS = 0.5
+#: How long a change may take to be acknowledged before the request goes on without.
+TELL_SECONDS = 5.0
+END_SECONDS = 10.0
+CANNOT_CONNECT_NOW = "57P03"
+
+
+class GatewayFailed(Exception):
+    """The gateway's process did not start; its log, gateway.log in the data directory's logs, tells why."""
+
+
+class Below(Protocol):
+    """What the link asks of the machine and the control plane."""
+
+    def backends(self, endpoint_id: str) -> tuple[Backend | None, Backend | None]:
+        """Where the running compute and its pooler listen."""
+        ...
+
+    @property
+    def pools(self) -> bool:
+        """Whether a wake of an awake endpoint brings a pooler."""
+        ...
+
+    def log_of(self, endpoint_id: str) -> Path:
+        """Where the compute's log lies."""
+        ...
+
+    async def verifier(self, endpoint_id: str, role: str) -> str | None:
+        """The role's SCRAM verifier, of a compute that runs."""
+        ...
+
+    async def wake(self, endpoint_id: str) -> bool:
+        """Have what is waited for there, by and by. True if it is there already.
+
+        Raises an `ApiError` or another error with a sentence for whoever waits.
+        """
+        ...
+
+    def woken(self, endpoint_id: str, seconds: float, *, ok: bool) -> None: ...
+
+    def reported(self, report: Report) -> None: ...
+
+    def led_past(self, endpoint_id: str, counted: Counted) -> None:
+        """Connections and bytes that the kernel led to a compute."""
+        ...
+
+    def gone(self, endpoint_id: str) -> None:
+        """There is no such endpoint any more."""
+        ...
+
+    def lost(self) -> None:
+        """The gateway has ended; what was counted as open is not known any more."""
+        ...
+
+
+@dataclass(slots=True)
+class _Line:
+    """One connection to a gateway."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    pid: int
+
+    def send(self, message: ToGateway) -> None:
+        self.writer.write(link.to_gateway(message))
+
+    async def receive(self) -> ToPlatform | None:
+        """None at the end of the line. Raises ValueError."""
+        line = await self.reader.readline()
+        return link.read_by_platform(line) if line.endswith(b"\n") else None
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class LocalGateway:
+    """Implements `control.ports.Gateway`. `run()` is its life; before `start()` has returned nothing is told."""
+
+    def __init__(
+        self, *, run_dir: Path, log_file: Path, listening: Listening, below: Below, redirects: Redirects | None = None
+    ) -> None:
+        self._run_dir = run_dir
+        self._log_file = log_file
+        self._listening = listening
+        self._below = below
+        self._redirects = redirects
+        self._doors: dict[str, Door] = {}
+        self._line: _Line | None = None
+        self._seq = 0
+        self._waiting: dict[int, asyncio.Future[tuple[str, ...]]] = {}
+        self._asleep_since: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._retired = False
+        self.relay = ""
+
+    @property
+    def doors(self) -> Mapping[str, Door]:
+        """By endpoint, as they were last told."""
+        return self._doors
+
+    @property
+    def address(self) -> str:
+        """Where this host reaches what the gateway listens on."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._listening.address, self._listening.address)  # noqa: S104
+
+    # Telling
+
+    async def set_door(self, door: Door) -> None:
+        self._doors[door.endpoint_id] = door
+        await self.tell_again(door.endpoint_id)
+
+    async def tell_again(self, endpoint_id: str) -> None:
+        """What is behind the door has changed, such as a pooler that is ready."""
+        door = self._doors.get(endpoint_id)
+        if door is None:
+            return
+        route = self._route(door)
+        if route.state == "awake" and (since := self._asleep_since.pop(endpoint_id, None)) is not None:
+            self._below.woken(endpoint_id, time.monotonic() - since, ok=True)
+        if self._redirects is not None:
+            if route.state == "awake":
+                # Not before those who wait: nft takes longer than to let them in by the relay.
+                self._spawn_task(self._lead(self._redirects, endpoint_id))
+            else:
+                await self._lead_no_more(self._redirects, route)
+        await self._tell(lambda seq: SetRoute(seq, route))
+
+    async def _lead(self, redirects: Redirects, endpoint_id: str) -> None:
+        door = self._doors.get(endpoint_id)
+        if door is not None:
+            try:
+                # As it is by now: it may be about to be stopped already.
+                await redirects.set(self._route(door))
+            except RedirectFailed as error:
+                log.warning("gateway.not_redirected", endpoint_id=endpoint_id, error=str(error))
+
+    async def _lead_no_more(self, redirects: Redirects, route: Route) -> None:
+        """Raises Unavailable when connections would still be led to a compute that is about to be stopped."""
+        try:
+            await redirects.set(route)
+        except RedirectFailed as error:
+            raise Unavailable(str(error)) from error
+
+    async def drop_door(self, endpoint_id: str) -> None:
+        self._asleep_since.pop(endpoint_id, None)
+        if self._redirects is not None:
+            await self._redirects.remove(endpoint_id)
+        if self._doors.pop(endpoint_id, None) is not None:
+            await self._tell(lambda seq: DropRoute(seq, endpoint_id))
+        self._below.gone(endpoint_id)
+
+    def refuse(self, endpoint_id: str, error: str) -> None:
+        self._fail(endpoint_id, error, hint=f"The compute's log is {self._below.log_of(endpoint_id)}.")
+
+    def _fail(self, endpoint_id: str, error: str, *, hint: str) -> None:
+        if (since := self._asleep_since.pop(endpoint_id, None)) is not None:
+            self._below.woken(endpoint_id, time.monotonic() - since, ok=False)
+        if self._line is not None:
+            self._line.send(
+                WakeFailed(endpoint_id, CANNOT_CONNECT_NOW, "the compute could not be started", detail=error, hint=hint)
+            )
+
+    def listen_anew(self, listening: Listening) -> None:
+        """Certificates or addresses have changed."""
+        self._listening = listening
+        if self._line is not None:
+            self._line.send(Hello(__version__, listening))
+
+    def _route(self, door: Door) -> Route:
+        compute, pooler = self._below.backends(door.endpoint_id) if door.state == "awake" else (None, None)
+        state = "asleep" if door.state == "awake" and compute is None else door.state
+        return Route(
+            endpoint_id=door.endpoint_id,
+            project_id=door.project_id,
+            state=state,
+            port=door.port,
+            pooler_port=door.pooler_port,
+            compute=compute,
+            pooler=pooler,
+            allowed=door.allowed,
+            pools=self._below.pools,
+        )
+
+    async def _tell(self, message: Callable[[int], ToGateway]) -> None:
+        """Send, and wait until it holds. A gateway that is away is told everything when it is back."""
+        line = self._line
+        if line is None:
+            return
+        self._seq += 1
+        seq = self._seq
+        done = self._waiting[seq] = asyncio.get_running_loop().create_future()
+        line.send(message(seq))
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                for problem in await done:
+                    log.warning("gateway.problem", problem=problem)
+        except TimeoutError:
+            log.warning("gateway.slow", seconds=TELL_SECONDS)
+        finally:
+            self._waiting.pop(seq, None)
+
+    # The line
+
+    async def start(self, doors: Iterable[Door] = ()) -> None:
+        """Find the gateway or start one, and tell it everything. Raises `GatewayFailed`."""
+        self._doors = {door.endpoint_id: door for door in doors}
+        if self._redirects is not None:
+            # Before any compute is started: what a platform that is no more has left may lead to its port.
+            await self._redirects.replace_all(self._route(door) for door in self._doors.values())
+        line = await self._adopt() or await self._spawn()
+        self._take(line)
+        await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
+
+    async def count_redirected(self) -> None:
+        """Tell below what went past the gateway since the last time."""
+        if self._redirects is not None:
+            for endpoint_id, counted in (await self._redirects.counters()).items():
+                self._below.led_past(endpoint_id, counted)
+
+    def retire(self) -> None:
+        """Nobody gets in any more. Who is connected stays so until their compute is stopped."""
+        self._retired = True
+        if self._line is not None:
+            self._line.send(Drain())
+
+    async def close(self) -> None:
+        """End the gateway's process, with the connections that it has."""
+        line, self._line = self._line, None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if line is not None:
+            line.close()
+            await _end(line.pid)
+            if self._process is not None:
+                await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(_sweep, self._run_dir)
+
+    def _take(self, line: _Line) -> None:
+        self._line = line
+        self._spawn_task(self._listen(line))
+
+    def _spawn_task(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen(self, line: _Line) -> None:
+        while True:
+            try:
+                message = await line.receive()
+            except (ValueError, OSError) as error:
+                log.warning("gateway.unreadable", error=str(error))
+                message = None
+            if message is None:
+                break
+            self._heard(line, message)
+        line.close()
+        if self._line is line:
+            self._line = None
+            self._forget_waiting()
+            if not self._retired:
+                await self._again()
+
+    def _forget_waiting(self) -> None:
+        for done in self._waiting.values():
+            if not done.done():
+                done.set_result(())
+
+    async def _again(self) -> None:
+        """The gateway has ended, or the line broke."""
+        log.warning("gateway.lost")
+        self._below.lost()
+        while True:
+            try:
+                line = await self._adopt() or await self._spawn()
+            except (GatewayFailed, OSError) as error:
+                log.warning("gateway.failed", error=str(error), retry_in_seconds=AGAIN_SECONDS)
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            self._take(line)
+            await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
+            return
+
+    def _heard(self, line: _Line, message: ToPlatform) -> None:
+        match message:
+            case Done(seq, problems):
+                done = self._waiting.get(seq)
+                if done is not None and not done.done():
+                    done.set_result(problems)
+            case Wake(endpoint_id):
+                self._spawn_task(self._wake(endpoint_id))
+            case AskVerifier():
+                self._spawn_task(self._answer(line, message))
+            case Report():
+                self._below.reported(message)
+            case Welcome():
+                pass
+
+    async def _wake(self, endpoint_id: str) -> None:
+        self._asleep_since.setdefault(endpoint_id, time.monotonic())
+        try:
+            if await self._below.wake(endpoint_id):
+                await self.tell_again(endpoint_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
+            log.info("gateway.wake_refused", endpoint_id=endpoint_id, error=str(error))
+            self._fail(endpoint_id, str(error), hint="")
+
+    async def _answer(self, line: _Line, ask: AskVerifier) -> None:
+        verifier = None
+        try:
+            verifier = await self._below.verifier(ask.endpoint_id, ask.role)
+        except Exception as error:  # noqa: BLE001 - the login fails, as with a wrong password
+            log.warning("gateway.no_verifier", endpoint_id=ask.endpoint_id, error=str(error))
+        line.send(Verifier(ask.ask, verifier))
+
+    # The process
+
+    async def _adopt(self) -> _Line | None:
+        """A gateway that an earlier platform left; those of another release are told to end when they are empty."""
+        found: _Line | None = None
+        await asyncio.to_thread(_sweep, self._run_dir)
+        for path in sorted(self._run_dir.glob(SOCKETS)):
+            try:
+                line = await self._connect(path)
+            except OSError:
+                continue
+            welcome = await self._greet(line)
+            if welcome is not None and welcome.version == __version__ and found is None:
+                found, self.relay = line, welcome.relay
+            else:
+                line.send(Drain())
+                with contextlib.suppress(OSError):
+                    await line.writer.drain()
+                line.close()
+        return found
+
+    async def _spawn(self) -> _Line:
+        path = self._run_dir / f"gateway-{uuid4().hex[:8]}.sock"
+        command = [sys.executable, "-m", "lamplighter.gateway", "--socket", str(path), "--log", str(self._log_file)]
+        self._process = await asyncio.to_thread(
+            subprocess.Popen, command, start_new_session=True, stdin=subprocess.DEVNULL, cwd="/"
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while True:
+                    if self._process.poll() is not None:
+                        raise GatewayFailed(
+                            f"the gateway ended with status {self._process.returncode} as it started;"
+                            f" its log is {self._log_file}"
+                        )
+                    try:
+                        line = await self._connect(path)
+                    except OSError:
+                        await asyncio.sleep(POLL_SECONDS)
+                        continue
+                    welcome = await self._greet(line)
+                    if welcome is not None:
+                        self.relay = welcome.relay
+                        return line
+        except TimeoutError:
+            self._process.kill()
+            raise GatewayFailed(
+                f"the gateway did not answer in {START_SECONDS:g} s; its log is {self._log_file}"
+            ) from None
+
+    async def _connect(self, path: Path) -> _Line:
+        reader, writer = await asyncio.open_unix_connection(path, limit=link.LONGEST)
+        return _Line(reader, writer, _peer(writer.get_extra_info("socket")))
+
+    async def _greet(self, line: _Line) -> Welcome | None:
+        line.send(Hello(__version__, self._listening))
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                answer = await line.receive()
+        except (TimeoutError, ValueError, OSError):
+            return None
+        return answer if isinstance(answer, Welcome) else None
+
+
+def gateways(run_dir: Path) -> list[int]:
+    """Processes of gateways that live, whether or not a platform does."""
+    found = []
+    for path in sorted(run_dir.glob(SOCKETS)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock, contextlib.suppress(OSError):
+            knock.connect(os.fspath(path))
+            found.append(_peer(knock))
+    return found
+
+
+async def end_gateways(run_dir: Path) -> int:
+    """End what a platform that is no more has left, with its connections. Returns how many there were."""
+    found = gateways(run_dir)
+    for pid in found:
+        await _end(pid)
+    await asyncio.to_thread(_sweep, run_dir)
+    return len(found)
+
+
+def _sweep(run_dir: Path) -> None:
+    """Remove what gateways that are no more have left beside their sockets."""
+    for lock in run_dir.glob(SOCKETS + ".lock"):
+        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            path = lock.with_suffix("")
+            shutil.rmtree(path.with_name(path.name + ".d"), ignore_errors=True)
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+
+def _peer(connected: socket.socket) -> int:
+    """Who listens at the other end, as the kernel knows it."""
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
+
+
+async def _end(pid: int) -> None:
+    """End a gateway, which may be no child of ours, and return when it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(handle, gone.set)
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    await gone.wait()
+                    return
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)

@@ -1,0 +1,113 @@
+"""What this server answers beside Neon's API: SQL over HTTP and WebSocket, figures for Prometheus and for `top`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from lamplighter.api.errors import ApiError
+from lamplighter.control.app import Control
+from lamplighter.control.features.endpoints.model import Endpoint
+from lamplighter.control.http.auth import authenticate
+from lamplighter.control.http.binding import error_response
+from lamplighter.control.ports import Door
+from lamplighter.gateway.admission import allowed
+from lamplighter.gateway.serverless import Serverless, Target, UnknownHost
+from lamplighter.gateway.wire.hosts import split_pooler
+from lamplighter.platform.gateway import LocalGateway
+from lamplighter.platform.metrics import CONTENT_TYPE, EndpointNumbers, Numbers
+
+TOP = "/lamplighter/v1/endpoints/top"
+
+
+def door_at(doors: Mapping[str, Door], host: str, port: int | None) -> Door | None:
+    """Whose address a connection string names: by the endpoint's id in the host, else by the port. Pure.
+
+    The host is never connected to, so any will do.
+    """
+    endpoint_id, _ = split_pooler(host.partition(".")[0].lower())
+    found = doors.get(endpoint_id)
+    if found is None and port is not None:
+        found = next((door for door in doors.values() if port in (door.port, door.pooler_port)), None)
+    return found
+
+
+async def target_of(gateway: LocalGateway, host: str, port: int | None) -> Target:
+    """Raises UnknownHost."""
+    door = door_at(gateway.doors, host, port)
+    if door is None:
+        raise UnknownHost(host)
+    admits = None if door.allowed is None else partial(_admits, door.allowed)
+    return Target(gateway.address, door.port, admits)
+
+
+def _admits(rules: tuple[str, ...], address: str) -> bool:
+    return allowed(address, rules)
+
+
+def row_of(endpoint: Endpoint, numbers: EndpointNumbers) -> dict[str, Any]:
+    """One line of `top`. Counts are since the platform started. Pure."""
+    waited = numbers.last_wake_seconds
+    return {
+        "id": endpoint.id,
+        "project_id": endpoint.project_id,
+        "branch_id": endpoint.branch_id,
+        "name": endpoint.name,
+        "state": endpoint.current_state,
+        "connections": numbers.connections,
+        "accepted": numbers.accepted,
+        "bytes_in": numbers.bytes_in,
+        "bytes_out": numbers.bytes_out,
+        "wakes": numbers.wakes,
+        "last_wake_ms": None if waited is None else round(waited * 1000),
+        "started_at": _text(endpoint.started_at),
+        "last_active": _text(endpoint.last_active),
+        "suspended_at": _text(endpoint.suspended_at),
+    }
+
+
+def _text(moment: Any) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def own_routes(control: Control, numbers: Numbers, serverless: Serverless) -> list[BaseRoute]:
+    """Routes for the API's server. `/metrics` is for whoever is on this host, or has a key."""
+
+    async def metrics(request: Request) -> Response:
+        if not _is_local(request):
+            try:
+                await authenticate(control.kernel.catalog, request.headers.get("authorization"))
+            except ApiError as error:
+                return error_response(error, str(uuid4()))
+        states = Counter(one.current_state for one in await control.endpoints.everyone())
+        return PlainTextResponse(numbers.render(endpoints=states), media_type=CONTENT_TYPE)
+
+    async def top(request: Request) -> Response:
+        try:
+            caller = await authenticate(control.kernel.catalog, request.headers.get("authorization"))
+            found = await control.endpoints.of_caller(caller)
+        except ApiError as error:
+            return error_response(error, str(uuid4()))
+        return JSONResponse({"endpoints": [row_of(one, numbers.of(one.id)) for one in found]})
+
+    return [
+        Route("/metrics", metrics),
+        Route(TOP, top),
+        Route("/sql", serverless),
+        WebSocketRoute("/v2", serverless),
+    ]
+
+
+def _is_local(request: Request) -> bool:
+    try:
+        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,70 @@
+"""Gateways of tests: a small platform at the other end of the link, and real computes behind it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamplighter.compute.binaries import Binaries
+from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec
+from lamplighter.compute.supervisor import Supervisor
+from lamplighter.compute.template import make_template
+from lamplighter.compute.tls import TlsFiles, ensure_tls
+from lamplighter.compute.user import SystemUser
+from support.front import DATABASE, DOMAIN, PASSWORD, ROLE, Endpoint, Platform, copy_data, free_port
+
+
+@pytest.fixture(scope="session")
+def tls(session_place: Path, owner: SystemUser) -> TlsFiles:
+    return ensure_tls(session_place / "front-tls", owner, [DOMAIN, f"*.{DOMAIN}"])
+
+
+@pytest.fixture(scope="session")
+async def prepared(session_place: Path, binaries: Binaries, owner: SystemUser) -> Path:
+    """A data directory with a role and a database of users, to be copied."""
+    seed = make_template(binaries.ensure(17), session_place / "seeds", owner=owner)
+    data_dir = session_place / "prepared"
+    copy_data(seed, data_dir, owner)
+    supervisor = Supervisor(session_place / "p", builds=binaries.ensure, owner=owner)
+    try:
+        await supervisor.start(ComputeSpec(id="ep-prepared", major=17, data_dir=data_dir))
+        changes = Changes(roles=(RoleSpec(ROLE, PASSWORD),), databases=(DatabaseSpec(DATABASE, ROLE, was="neondb"),))
+        await supervisor.apply("ep-prepared", changes)
+    finally:
+        await supervisor.stop("ep-prepared")
+        await supervisor.close()
+    return data_dir
+
+
+MakePlatform = Callable[..., contextlib.AbstractAsyncContextManager[Platform]]
+
+
+@pytest.fixture
+def make_platform(place: Path, prepared: Path, binaries: Binaries, owner: SystemUser, tls: TlsFiles) -> MakePlatform:
+    @contextlib.asynccontextmanager
+    async def make(*options: str, **values: Any) -> AsyncIterator[Platform]:
+        made = Platform(place, binaries, prepared, owner, values.pop("tls", tls), options=options, **values)
+        try:
+            await made.open()
+            yield made
+        finally:
+            await made.close()
+
+    return make
+
+
+@pytest.fixture
+async def platform(make_platform: MakePlatform) -> AsyncIterator[Platform]:
+    """One with a domain, and no endpoint yet."""
+    async with make_platform(domain_port=free_port()) as made:
+        yield made
+
+
+@pytest.fixture
+async def endpoint(platform: Platform) -> Endpoint:
+    """It sleeps."""
+    return await platform.add("ep-still-lake-12345678")

@@ -1,0 +1,62 @@
+"""What an endpoint's address leads to, as its rows and its compute say."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamplighter.control.features.endpoints.doors import allowed_addresses, door_of
+from lamplighter.control.features.endpoints.store import DoorRow
+
+
+def row(**changes):
+    known = {
+        "endpoint_id": "ep-a",
+        "project_id": "p",
+        "port": 20_000,
+        "pooler_port": 20_001,
+        "current_state": "active",
+        "disabled": False,
+        "protected": False,
+        "allowed_ips": {},
+    }
+    return DoorRow(**{**known, **changes})
+
+
+def state(*, running=True, held=False, opened=False, **changes):
+    return door_of(row(**changes), running=running, held=held, opened=opened).state
+
+
+def test_an_active_endpoint_that_runs_is_awake():
+    assert state() == "awake"
+
+
+def test_a_compute_that_runs_is_not_reached_before_its_start_is_done():
+    assert state(current_state="init") == "asleep"
+    assert state(current_state="init", opened=True) == "awake"
+
+
+def test_what_does_not_run_is_asleep_whatever_the_catalog_says():
+    assert state(running=False) == "asleep"
+    assert state(running=False, opened=True) == "asleep"
+
+
+def test_connections_wait_while_it_is_started_or_stopped():
+    assert state(held=True) == "holding"
+
+
+@given(st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["init", "active", "idle"]))
+def test_a_disabled_endpoint_lets_nobody_in(running, held, opened, current):
+    assert state(running=running, held=held, opened=opened, current_state=current, disabled=True) == "disabled"
+
+
+def test_everybody_is_let_in_where_nothing_is_said():
+    assert allowed_addresses({}, protected=True) is None
+    assert allowed_addresses({"ips": []}, protected=True) is None
+
+
+def test_addresses_may_count_for_protected_branches_alone():
+    settings = {"ips": ["10.0.0.1"], "protected_branches_only": True}
+    assert allowed_addresses(settings, protected=True) == ("10.0.0.1",)
+    assert allowed_addresses(settings, protected=False) is None
+    assert allowed_addresses({"ips": ["10.0.0.1"]}, protected=False) == ("10.0.0.1",)

@@ -1,0 +1,37 @@
+"""Memory that requests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from lamplighter.gateway.serverless.errors import NotAllowed, TooBusy
+from lamplighter.gateway.serverless.limits import Budget
+from lamplighter.gateway.serverless.targets import Target
+
+
+def test_what_is_held_is_given_back():
+    """A share that ends leaves all for others, also when it ended by asking for too much."""
+    budget = Budget(100)
+    with budget.share() as first:
+        first.take(60)
+        with budget.share() as second:
+            second.take(30)
+            with pytest.raises(TooBusy):
+                second.take(20)
+        assert budget.held == 60
+    assert budget.held == 0
+
+
+def test_a_target_says_who_may_come_in():
+    open_to_all = Target("127.0.0.1", 5432)
+    open_to_all.check(None)
+    closed = Target("127.0.0.1", 5432, admits=lambda client: client == "10.0.0.1")
+    closed.check("10.0.0.1")
+    for other in ("10.0.0.2", None, ""):
+        with pytest.raises(NotAllowed, match="not allowed to connect"):
+            closed.check(other)
+
+
+def test_a_directory_is_a_unix_socket():
+    assert Target("/run/x", 5432).unix_path == "/run/x/.s.PGSQL.5432"
+    assert Target("127.0.0.1", 5432).unix_path is None
