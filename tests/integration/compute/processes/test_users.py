@@ -10,7 +10,6 @@ from psycopg import errors
 
 from lamplighter.compute.ports import Changes, DatabaseSpec, RoleSpec
 
-
 WITHOUT_TLS = {"sslmode": "disable", "channel_binding": "disable"}
 
 
