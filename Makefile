@@ -28,11 +28,12 @@ test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/u
 # Pools for the btrfs and reflink drivers are made in loop files, a keychain is unlocked without a screen, the kernel leads
 # connections past the gateway: that needs root and Debian's tools. strace shows that no key leaks.
 TOOLS := mkfs.btrfs:btrfs-progs mkfs.xfs:xfsprogs gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus \
-  secret-tool:libsecret-tools strace:strace pgbouncer:pgbouncer nft:nftables ip:iproute2 gcc:gcc
+  secret-tool:libsecret-tools strace:strace pgbouncer:pgbouncer nft:nftables ip:iproute2 gcc:gcc \
+  javac:default-jdk-headless /usr/share/java/postgresql.jar:libpostgresql-jdbc-java
 
 system-tools:
 	@if [ "$$(id -u)" = 0 ]; then missing=""; \
-	  for tool in $(TOOLS); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	  for tool in $(TOOLS); do command -v "$${tool%%:*}" >/dev/null || test -e "$${tool%%:*}" || missing="$$missing $${tool#*:}"; done; \
 	  if [ -n "$$missing" ]; then echo "Installing what tests need:$$missing"; apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing libc6-dev >/dev/null; fi; fi
 

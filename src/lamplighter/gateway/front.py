@@ -49,6 +49,13 @@ class Patience:
     wake: float = 60.0
 
 
+#: A request carries a password.
+HTTPS_ONLY = (
+    b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    b'{"message": "connection is insecure (use https)"}\n'
+)
+
+
 class Web(Protocol):
     """Serves HTTP on a connection whose first bytes were read. The visitor's socket is its own from then on."""
 
@@ -209,7 +216,8 @@ class Front:
                     await self._pass_tls(visitor, place)
                 else:
                     await self._serve_web_by_tls(visitor)
-            case Kind.GSSENC_REQUEST if place.pooled:
+            case Kind.GSSENC_REQUEST if place.pooled or self._must_encrypt(visitor):
+                # Passed on, it would hide what comes after it.
                 await visitor.refuse_gss()
                 await self._at_own_port(visitor)
             case Kind.SSL_REQUEST if place.pooled:
@@ -222,9 +230,14 @@ class Front:
                 visitor.stream.buffer[:0] = await visitor.packet()
                 await self._pass_on(visitor, await self._reach.to(place, visitor.address, _first(visitor)))
 
+    def _must_encrypt(self, visitor: Visitor) -> bool:
+        """From another host nobody comes in the open, where there is a certificate."""
+        local = visitor.address is None or is_loopback(visitor.address)
+        return not local and self._certificates.current() is not None
+
     def _demand_tls(self, visitor: Visitor) -> None:
-        """From another host nobody comes in the open. Raises Refused."""
-        if visitor.address is not None and not is_loopback(visitor.address) and self._certificates.current():
+        """Of a client that is about to log in. Raises Refused."""
+        if visitor.tls is None and self._must_encrypt(visitor):
             visitor.hears = True
             raise Refused(refusals.insecure())
 
@@ -371,6 +384,7 @@ class Front:
         if visitor.startup is None:
             await self._cancel_within_tls(visitor, place, packet)
             return
+        self._demand_tls(visitor)
         login = await self._ended_tls.log_in(visitor, place)
         # From here on it is a connection and no handshake.
         self._gone(visitor)
@@ -406,6 +420,12 @@ class Front:
     async def _serve_web(self, visitor: Visitor) -> None:
         if self.web is None:
             raise HandshakeFailed("HTTP is not served here")
+        if visitor.tls is None and self._must_encrypt(visitor):
+            self._ledger.refused("insecure")
+            async with visitor.in_time():
+                await visitor.stream.send(HTTPS_ONLY)
+            await visitor.stream.linger()
+            return
         # From here on it is no handshake: there are other limits.
         self._gone(visitor)
         await self.web(visitor)

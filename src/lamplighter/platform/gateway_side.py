@@ -43,7 +43,8 @@ class GatewaySide:
 
     async def wake(self, endpoint_id: str) -> bool:
         assert self.control is not None
-        awake = await self.control.endpoints.wake(endpoint_id)
+        # While its start is being finished it is awake already: who is told so, and wants the pooler, asks just then.
+        awake = await self.control.endpoints.wake(endpoint_id) or self._plane.is_running(endpoint_id)
         if awake:
             # What is waited for is the pooler, which most endpoints never need.
             try:

@@ -18,6 +18,7 @@ from lamplighter.compute.backup import Backup
 from lamplighter.compute.binaries import Binaries
 from lamplighter.compute.errors import BinariesError, ComputeError, PortTaken, SystemUserError, TemplateFailed
 from lamplighter.compute.pooler import Poolers
+from lamplighter.compute.pooler_errors import PoolerPortTaken
 from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec, Standby
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.template import ensure_template
@@ -254,11 +255,19 @@ class LocalPlane:
             return
         spec, socket_ = self._supervisor.spec(compute_id), self._supervisor.socket(compute_id)
         now = self._poolers.status(compute_id)
-        port = now.port if now.state == "running" and now.port else self._private_port(set())
-        try:
-            await self._poolers.start(compute_id, port=port, socket=socket_, cu=spec.cu)
-        finally:
-            self._chosen.discard(port)
+        tried: set[int] = set()
+        while True:
+            port = now.port if now.state == "running" and now.port else self._private_port(tried)
+            try:
+                await self._poolers.start(compute_id, port=port, socket=socket_, cu=spec.cu)
+            except PoolerPortTaken:
+                tried.add(port)
+                if len(tried) == PORT_TRIES:
+                    raise
+            else:
+                return
+            finally:
+                self._chosen.discard(port)
 
     async def verifier(self, compute_id: str, role: str) -> str | None:
         """What a role proves its password against, known to the pooler too if there is one."""

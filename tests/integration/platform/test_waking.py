@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import psycopg
 import pytest
 
@@ -284,3 +286,34 @@ def test_a_stop_leaves_nothing_and_does_not_wait_for_clients():
         assert lamp.gateways() == []
         assert lamp.postmasters() == []
         assert not run_dir_of(lamp.data_dir).exists()
+
+
+@pytest.fixture
+def outside() -> Iterator[str]:
+    """An address of this host that is not its loopback's: who calls it comes from it."""
+    address = "192.0.2.77"
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    try:
+        yield address
+    finally:
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+@pytest.mark.root
+def test_nobody_comes_from_another_host_in_the_open(outside):
+    """By TLS only; over HTTP too, where the password goes along."""
+    with temporary_lamp(options=("--listen", outside)) as lamp:
+        assert urlsplit(lamp.connection_uri).hostname == outside
+        assert sql(lamp.connection_uri, "select 1") == [(1,)]
+        bare = lamp.connection_uri.partition("?")[0]
+        for mode in ("sslmode=disable", "sslmode=disable&gssencmode=disable"):
+            with pytest.raises(psycopg.OperationalError, match="connection is insecure"):
+                psycopg.connect(f"{bare}?{mode}")
+        port = urlsplit(lamp.connection_uri).port
+        reply = httpx2.post(
+            f"http://{outside}:{port}/sql",
+            json={"query": "select 1"},
+            headers={"neon-connection-string": lamp.connection_uri},
+        )
+        assert reply.status_code == 403
+        assert "use https" in reply.text

@@ -283,9 +283,10 @@ class Endpoints:
             if endpoint is None:
                 raise NotFound("endpoint not found")
             await conn.execute("select from projects where id = %s for update", (endpoint.project_id,))
+            # First what is on its way, then the state: a start that ends in between is seen as one or the other.
+            last = await store.last_unfinished(conn, endpoint_id)
             endpoint = await self._require(conn, endpoint.project_id, endpoint_id)
             wanted, _ = self._to_start(endpoint)
-            last = await store.last_unfinished(conn, endpoint_id)
             if not wanted and last is None:
                 return True
             if last == recipes.ENDPOINT_START:
