@@ -147,6 +147,7 @@ class LocalGateway:
         self._seq = 0
         self._waiting: dict[int, asyncio.Future[tuple[str, ...]]] = {}
         self._asleep_since: dict[str, float] = {}
+        self._insisting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._retired = False
@@ -357,13 +358,22 @@ class LocalGateway:
                 pass
 
     async def _wake(self, endpoint_id: str) -> None:
+        """Ask below until somebody is told something: a start may fail just when it is taken for one on its way."""
         self._asleep_since.setdefault(endpoint_id, time.monotonic())
+        if endpoint_id in self._insisting:
+            return
+        self._insisting.add(endpoint_id)
         try:
-            if await self._below.wake(endpoint_id):
-                await self.tell_again(endpoint_id)
+            while endpoint_id in self._asleep_since:
+                if await self._below.wake(endpoint_id):
+                    await self.tell_again(endpoint_id)
+                    return
+                await asyncio.sleep(AGAIN_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
             log.info("gateway.wake_refused", endpoint_id=endpoint_id, error=str(error))
             self._fail(endpoint_id, str(error), hint="")
+        finally:
+            self._insisting.discard(endpoint_id)
 
     async def _answer(self, line: _Line, ask: AskVerifier) -> None:
         verifier = None
