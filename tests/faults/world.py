@@ -52,7 +52,9 @@ class Expected:
 
 def expected(lamp: Lamp) -> Expected:
     with catalog(lamp) as conn:
-        endpoints = conn.execute("select id, branch_id, type, port, current_state from endpoints").fetchall()
+        endpoints = conn.execute(
+            "select id, branch_id, type, port, pooler_port, current_state from endpoints"
+        ).fetchall()
         branches = {row["id"] for row in conn.execute("select id from branches").fetchall()}
         busy = conn.execute("select kind, status, error from operations where finished_at is null").fetchall()
     active = [one for one in endpoints if one["current_state"] == "active"]
@@ -60,7 +62,8 @@ def expected(lamp: Lamp) -> Expected:
     return Expected(
         running=frozenset({CATALOG, *(one["branch_id"] for one in active if one["type"] == "read_write"), *standbys}),
         volumes=frozenset({CATALOG, *branches, *standbys}),
-        ports=frozenset(one["port"] for one in active),
+        # Asleep or awake: the addresses stay.
+        ports=frozenset(port for one in endpoints for port in (one["port"], one["pooler_port"])),
         computes=frozenset({CATALOG, *(one["id"] for one in active)}),
         busy=tuple(f"{one['kind']} {one['status']} {one['error'] or ''}".strip() for one in busy),
     )
@@ -113,11 +116,11 @@ def mounts(lamp: Lamp) -> set[str]:
 
 
 def listening(lamp: Lamp) -> set[int]:
-    """Ports of the endpoints' range that processes of this platform listen on; others may use the range as well."""
+    """Ports of the endpoints' range that this platform's gateway listens on; others may use the range as well."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ports = {line[9]: int(line[1].rpartition(":")[2], 16) for line in lines if line[3] == "0A"}
     found = set()
-    for pid in processes(lamp):
+    for pid in lamp.gateways():
         with contextlib.suppress(OSError):
             links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
             found |= {ports[inode] for link in links if (inode := link[8:-1]) in ports}
@@ -140,7 +143,7 @@ def differences(lamp: Lamp, *, crashed: frozenset[str] = frozenset()) -> list[st
     """
     want, place = expected(lamp), storage(lamp)
     volumes = {path.name for path in (place / "volumes").iterdir()}
-    homes = {path.name for path in run_dir_of(lamp.data_dir).iterdir()}
+    homes = {path.name for path in run_dir_of(lamp.data_dir).iterdir() if not path.name.startswith("gateway-")}
     named = {places_of(run_dir_of(lamp.data_dir), compute).home.name for compute in want.computes}
     dead = {places_of(run_dir_of(lamp.data_dir), compute).home.name for compute in crashed}
     pairs = {

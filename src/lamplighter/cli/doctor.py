@@ -16,7 +16,8 @@ from lamplighter.cli.settings import read_settings
 @click.option(
     "--fix",
     is_flag=True,
-    help="Tell for each leftover who takes it away. Nothing is changed: `lamp up` mends what it may when it starts.",
+    help="Remove kernel redirects (nftables tables) of platforms that are gone, of every data directory; tell for each "
+    "other leftover who takes it away. Nothing else is changed: `lamp up` mends what it may when it starts.",
 )
 @output_option
 def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
@@ -24,19 +25,23 @@ def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
 
     Tells which PostgreSQL versions there are, what they lack, which storage drivers work here and why one was chosen,
     what a branch costs on this file system (measured), space, ports, limits, and what belongs to nothing. The
-    settings are those that `lamp up` would take from the environment. Takes some seconds, and changes nothing.
+    settings are those that `lamp up` would take from the environment. Takes some seconds, and changes nothing
+    without --fix.
 
     Exit status: 0 a platform can run here, 1 something prevents it.
 
     \b
     Examples:
       lamp doctor
+      lamp doctor --fix
       lamp doctor --data-dir /srv/neon --output json | jq .problems
     """  # noqa: D301 - click wants the character itself
     settings = read_settings(data_dir=data_dir)
     from lamplighter.cli.progress import Progress  # noqa: PLC0415 - `--help` does without
     from lamplighter.platform.checkup import examine  # noqa: PLC0415 - the same
 
+    if fix:
+        remove_redirects()
     with Progress() as progress:
         checkup = examine(settings, progress.update)
     if output == "json":
@@ -49,3 +54,16 @@ def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
         click.echo(checkup_text(checkup, fix=fix))
     if checkup.problems:
         click.get_current_context().exit(FAILED)
+
+
+def remove_redirects() -> None:
+    """Remove the tables of platforms that are gone, and say so on stderr. What cannot be removed stays a leftover."""
+    from lamplighter.platform.redirect import RedirectFailed, leftover, repair  # noqa: PLC0415 - `--help` does without
+
+    for table in leftover():
+        try:
+            repair([table])
+        except RedirectFailed as error:
+            click.echo(f"The nftables table {table.name} stays: {error.why}.", err=True)
+        else:
+            click.echo(f"Removed the nftables table {table.name}, of a platform that does not run.", err=True)

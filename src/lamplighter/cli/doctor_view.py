@@ -147,7 +147,12 @@ def _leftovers(leftovers: tuple[Leftover, ...], *, fix: bool) -> list[str]:
     if not leftovers:
         return ["none"]
     lines = [f"{one.kind}: {one.what}" + (f" - {one.do}" if fix else "") for one in leftovers]
-    return lines if fix else [*lines, "`lamp up` mends what it may when it starts; --fix tells who takes away what."]
+    if fix:
+        return lines
+    return [
+        *lines,
+        "`lamp up` mends what it may when it starts; --fix tells who takes away what, and removes kernel redirects.",
+    ]
 
 
 def _verdict(checkup: Checkup) -> str:

@@ -4,6 +4,7 @@ As postmasters, poolers are detached, known by a record in the run directory, an
 listens on 127.0.0.1 without TLS, which the gateway has ended: users of this host reach it too, and need a password as
 everybody. What it knows of roles and passwords is what we told it: at the start, when asked to (`reload`), and once
 a second, because roles are made and changed by SQL too. While no control plane runs, it stays at what it knows.
+A tenant may make any number of roles: `Limits` says how many of them are followed, and a digest what has changed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import psycopg
 import structlog
@@ -25,22 +26,25 @@ import structlog
 from lamplighter.compute import launcher, logs, pooler_files, process
 from lamplighter.compute.errors import ComputeError, NotRunning, StopFailed
 from lamplighter.compute.places import replace_file
-from lamplighter.compute.pooler_config import QUIT_SINCE, PoolerSpec, Users, render_ini, users_of
+from lamplighter.compute.pooler_config import (
+    QUIT_SINCE,
+    PoolerSpec,
+    Users,
+    may_be_role,
+    may_enter,
+    render_ini,
+    users_of,
+)
 from lamplighter.compute.pooler_errors import PoolerFailed, PoolerPortTaken
 from lamplighter.compute.pooler_files import PoolerPlaces, PoolerRecord, pooler_places
 from lamplighter.compute.pooler_program import PoolerProgram
+from lamplighter.compute.pooler_roles import Digest, Limits, read_digest, read_role, read_roles
 from lamplighter.compute.sql import Connection
 from lamplighter.compute.user import drop_prefix
 from lamplighter.compute.watch import ExitWatch, describe_status
 
 log = structlog.get_logger("lamplighter.compute")
 
-#: Those who may log in by TCP with a password: PgBouncer would ask no more than that of anybody.
-ROLES = """
-SELECT textsend(rolname::text), rolpassword FROM pg_authid
-WHERE rolcanlogin AND NOT rolsuper AND rolpassword LIKE 'SCRAM-SHA-256$%'
-  AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
-"""
 _UP = b"process up"
 _RELOADED = b"re-reading config"
 #: As many files as it may open: our own limit is often 1024, and each client takes one. Set from within, because root
@@ -49,6 +53,7 @@ _WITH_FILES = ("/bin/sh", "-c", 'ulimit -n "$(ulimit -H -n)"; exec "$@"', "sh")
 #: Seconds between looks into the log.
 _LOOK_EVERY = 0.002
 
+T = TypeVar("T")
 PoolerState = Literal["running", "stopped", "crashed"]
 #: Opens a session of the platform's superuser in a database of a compute, as `Supervisor.connect`.
 ConnectTo = Callable[[str, str], Awaitable[Connection]]
@@ -68,9 +73,13 @@ class PoolerStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolerPatience:
-    """Seconds. `poll`: between looks at the roles. `first_pause` doubles with each crash, up to `longest_pause`."""
+    """Seconds. `poll`: between looks at the roles. `first_pause` doubles with each crash, up to `longest_pause`.
+
+    `reread`: at least so long between two readings of all roles that logins ask for.
+    """
 
     poll: float = 1.0
+    reread: float = 1.0
     up: float = 10.0
     answer: float = 10.0
     quick: float = 2.0
@@ -93,6 +102,13 @@ class _Pooler:
     record: PoolerRecord | None = None
     watch: ExitWatch | None = None
     users: Users = field(default_factory=Users)
+    #: What the roles were when `users` was made of them, in the words of `session`.
+    digest: Digest | None = None
+    #: By the monotonic clock: when all roles were read last.
+    read_at: float = 0.0
+    too_many: bool = False
+    #: Whether PgBouncer was told of `users`.
+    told: bool = True
     session: Connection | None = None
     keeper: asyncio.Task[None] | None = None
     reviver: asyncio.Task[None] | None = None
@@ -123,6 +139,7 @@ class Poolers:
         on_crash: Callable[[str, str], None] | None = None,
         log_dir: Path | None = None,
         patience: PoolerPatience | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._program = program
@@ -132,6 +149,7 @@ class Poolers:
         self._on_crash = on_crash or (lambda _id, _why: None)
         self._log_dir = log_dir
         self._patience = patience or PoolerPatience()
+        self._limits = limits or Limits()
         self._drop = drop_prefix(owner)
         self._poolers: dict[str, _Pooler] = {}
 
@@ -210,13 +228,28 @@ class Poolers:
     async def verifier(self, compute_id: str, role: str) -> str | None:
         """What a role proves its password against, at this moment and by PgBouncer too; None if it may not get in.
 
-        Raises `PoolerFailed` if no pooler runs, and as `reload`.
+        Costs a look at that one role, unless PgBouncer has to be told of it, for which a login waits up to a second.
+        None too for a role beyond the limit. Raises `PoolerFailed` if no pooler runs, and as `reload`.
         """
         pooler = self._poolers.get(compute_id)
-        if pooler is None or not pooler.running:
-            raise PoolerFailed(compute_id, "it does not run")
-        await self._tell(pooler)
-        return pooler.users.open.get(role)
+        asked_at = time.monotonic()
+        while pooler is not None and pooler.running:
+            if not may_be_role(role):
+                return None
+            async with pooler.telling:
+                now = await self._role(pooler, role)
+                known = pooler.users.open.get(role)
+                if known == now:
+                    return known
+                if pooler.too_many and known is None and pooler.read_at >= asked_at:
+                    # All roles were read while we waited: it is beyond the limit.
+                    return None
+                pause = pooler.read_at + self._patience.reread - time.monotonic()
+                if pause <= 0:
+                    await self._update(pooler)
+                    return pooler.users.open.get(role)
+            await asyncio.sleep(pause)
+        raise PoolerFailed(compute_id, "it does not run")
 
     async def stop(self, compute_id: str) -> None:
         """End the pooler, and return when it is gone. Before its compute is stopped. No error if none runs.
@@ -284,7 +317,8 @@ class Poolers:
         pooler.spec = spec
         async with pooler.telling:
             try:
-                pooler.users = users_of(await self._roles(pooler), Users(), os.urandom)
+                pooler.digest = None
+                pooler.users = await self._read(pooler, Users()) or Users()
                 await asyncio.to_thread(self._prepare, pooler, spec)
                 offset = logs.size(pooler.places.logs)
                 # From here on in one go, so that a cancelled start leaves nothing, or a process that is watched.
@@ -387,35 +421,75 @@ class Poolers:
     # What it knows of roles
 
     async def _tell(self, pooler: _Pooler) -> None:
-        """Read the roles, and tell PgBouncer if they are not what it knows."""
+        """Have PgBouncer told of the roles, if they are not what it knows."""
         async with pooler.telling:
-            if not pooler.running:
-                return
-            users = users_of(await self._roles(pooler), pooler.users, os.urandom)
-            if pooler.spec is None:
-                # Stopped meanwhile, by somebody who closed the session before we had it.
-                await _close_session(pooler)
-            elif users != pooler.users:
-                pooler.users = users
-                await asyncio.to_thread(self._write, pooler, pooler.spec)
-                await self._hang_up(pooler)
-            elif not pooler.places.record.exists():
-                # A stop of the compute took all files with it, and it runs again.
-                await asyncio.to_thread(self._write, pooler, pooler.spec)
+            if pooler.running:
+                await self._update(pooler)
 
-    async def _roles(self, pooler: _Pooler) -> Sequence[tuple[bytes, str]]:
-        """Names and verifiers, by a session that stays open: a new one each second would cost ten times as much."""
+    async def _update(self, pooler: _Pooler) -> None:
+        """As `_tell`, for whoever holds `telling`."""
+        users = await self._read(pooler, pooler.users)
+        if pooler.spec is None:
+            # Stopped meanwhile, by somebody who closed the session before we had it.
+            await _close_session(pooler)
+        elif users is not None or not pooler.told:
+            # Kept even if the telling is cut off: PgBouncer may have read it, and those names are then to be locked.
+            pooler.users, pooler.told = users or pooler.users, False
+            await asyncio.to_thread(self._write, pooler, pooler.spec)
+            await self._hang_up(pooler)
+            pooler.told = True
+        elif not pooler.places.record.exists():
+            # A stop of the compute took all files with it, and it runs again.
+            await asyncio.to_thread(self._write, pooler, pooler.spec)
+        if len(pooler.users.locked) > self._limits.locked:
+            self._renew_later(pooler)
+
+    async def _read(self, pooler: _Pooler, former: Users) -> Users | None:
+        """Who gets in now, after `former`; None if that is who did. All roles are read only if any has changed."""
+
+        async def ask(session: Connection) -> tuple[Digest | None, Sequence[tuple[bytes, str]], bool] | None:
+            # The digest first: what changes between the two is read, and read once more the next time.
+            digest = await read_digest(session)
+            if digest is not None and digest == pooler.digest:
+                return None
+            pooler.read_at = time.monotonic()
+            return digest, *await read_roles(session, self._limits.roles)
+
+        answer = await self._ask(pooler, ask)
+        if answer is None:
+            return None
+        digest, roles, more = answer
+        if more and not pooler.too_many:
+            log.warning("pooler.too_many_roles", compute_id=pooler.id, limit=self._limits.roles)
+        pooler.too_many = more
+
+        def compare() -> Users | None:
+            users = users_of(roles, former, os.urandom)
+            return None if users == former else users
+
+        many = len(roles) + len(former.open) + len(former.locked) > self._limits.at_once
+        users = await asyncio.to_thread(compare) if many else compare()
+        # Not before: a reading that was cut off must be made again. With a session that is gone it says nothing.
+        pooler.digest = digest if pooler.session is not None else None
+        return users
+
+    async def _role(self, pooler: _Pooler, role: str) -> str | None:
+        now = await self._ask(pooler, lambda session: read_role(session, role))
+        return now if now is not None and may_enter(role, now) else None
+
+    async def _ask(self, pooler: _Pooler, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """An answer by a session that stays open: a new one each second would cost ten times as much."""
         kept = pooler.session is not None
         try:
             async with asyncio.timeout(self._patience.answer):
                 try:
-                    return await self._ask(pooler)
+                    return await question(await self._session(pooler))
                 except psycopg.OperationalError:
                     if not kept:
                         raise
                 # It was a session with an earlier postmaster.
                 await _close_session(pooler)
-                return await self._ask(pooler)
+                return await question(await self._session(pooler))
         except TimeoutError as error:
             await _close_session(pooler)
             why = f"its Postgres did not say its roles within {self._patience.answer:g} s"
@@ -424,13 +498,12 @@ class Poolers:
             await _close_session(pooler)
             raise
 
-    async def _ask(self, pooler: _Pooler) -> Sequence[tuple[bytes, str]]:
+    async def _session(self, pooler: _Pooler) -> Connection:
         if pooler.session is None:
             pooler.session = await self._connect(pooler.id, "postgres")
-            # Users look into that view, and would find this query on top.
+            # Users look into that view, and would find these queries on top.
             await pooler.session.execute("SET pg_stat_statements.track = 'none'")
-        cursor = await pooler.session.execute(ROLES)
-        return [(bytes(name), str(verifier)) for name, verifier in await cursor.fetchall()]
+        return pooler.session
 
     def _keep(self, pooler: _Pooler) -> None:
         if pooler.keeper is None or pooler.keeper.done():
@@ -468,6 +541,26 @@ class Poolers:
         log.error("pooler.crashed", compute_id=pooler.id, reason=pooler.reason)
         self._revive_later(pooler)
         self._on_crash(pooler.id, pooler.reason)
+
+    def _renew_later(self, pooler: _Pooler) -> None:
+        # A task of its own, as whoever found it out holds what an end waits for; and in that place, as a start and a
+        # stop are to call it off.
+        if pooler.reviver is None or pooler.reviver.done():
+            pooler.reviver = asyncio.get_running_loop().create_task(self._renew(pooler))
+
+    async def _renew(self, pooler: _Pooler) -> None:
+        """End it and start it again, knowing nobody who is gone: there is no other way to have PgBouncer forget."""
+        async with pooler.lock:
+            if pooler.spec is None or not pooler.running:
+                return
+            log.warning("pooler.started_afresh", compute_id=pooler.id, locked=len(pooler.users.locked))
+            try:
+                await self._end(pooler)
+            except StopFailed as error:
+                log.error("pooler.not_ended", compute_id=pooler.id, why=str(error))  # noqa: TRY400 - no surprise
+                return
+            pooler.crashes = 0
+        await self._revive(pooler)
 
     def _revive_later(self, pooler: _Pooler) -> None:
         if pooler.reviver is None or pooler.reviver.done():
@@ -527,5 +620,6 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
 
 async def _close_session(pooler: _Pooler) -> None:
     session, pooler.session = pooler.session, None
+    pooler.digest = None
     if session is not None:
         await session.close()

@@ -135,13 +135,24 @@ def users_of(roles: Iterable[tuple[bytes, str]], former: Users, random: Callable
     opened = {}
     for stored, verifier in roles:
         name = _decode(stored)
-        if name and name not in PLATFORM_ROLES and _VERIFIER.fullmatch(verifier):
+        if name and may_enter(name, verifier):
             opened[name] = verifier
     known = dict.fromkeys((*PLATFORM_ROLES, *former.locked, *former.open))
     locked = {
         name: former.locked.get(name) or locked_verifier(random(RANDOM_BYTES)) for name in known if name not in opened
     }
     return Users(opened, locked)
+
+
+def may_be_role(name: str) -> bool:
+    """Whether there can be a role of users of that name: Postgres would cut off a longer one and find another."""
+    stored = name.encode(errors="replace")
+    return name not in PLATFORM_ROLES and _decode(stored) == name
+
+
+def may_enter(name: str, verifier: str) -> bool:
+    """Whether PgBouncer can be told of that role: not of the platform's own, nor of a verifier it could not read."""
+    return name not in PLATFORM_ROLES and _VERIFIER.fullmatch(verifier) is not None
 
 
 def _decode(name: bytes) -> str | None:

@@ -140,8 +140,11 @@ class DataPlane(Protocol):
         """Whether computes of this major speak TLS."""
         ...
 
-    def free_port(self, taken: frozenset[int]) -> int:
-        """A port of the endpoints' range that is neither in `taken` nor in use on this host."""
+    def free_port(self, taken: frozenset[int], *, after: int | None) -> int:
+        """A port of the endpoints' range that is neither in `taken` nor in use on this host, the next one `after`.
+
+        Round and round, so that an address that is gone leads nowhere for long: branches share their passwords.
+        """
         ...
 
     async def connected(self) -> Mapping[str, int]:
@@ -171,6 +174,11 @@ class Door:
 
 class Gateway(Protocol):
     """The doors of all endpoints. While the process behind it is away it is told nothing, and everything afterwards."""
+
+    @property
+    def doors(self) -> Mapping[str, Door]:
+        """By endpoint, as they were last told."""
+        ...
 
     async def set_door(self, door: Door) -> None:
         """Return when whoever connects meets it. One that is `awake` leads to the running compute.

@@ -13,10 +13,14 @@ from lamplighter.gateway import refusals
 from lamplighter.gateway.ports import Backend, Route
 from lamplighter.gateway.refusals import Refusal
 
-#: Connections that shake hands or wait, in all. Beyond it the oldest one that has not said a word goes, else the new.
+#: Connections that shake hands, in all. Beyond it the oldest one that waits for its client gives way, else the new one.
 HANDSHAKES = 2000
-#: Of these, for one endpoint: a herd before one door leaves room before the others.
-HANDSHAKES_OF_ENDPOINT = 1000
+#: Of these, at one port, and at the domain's port: a herd before one door leaves room before the others.
+HANDSHAKES_OF_PORT = 1000
+HANDSHAKES_OF_DOMAIN = 1500
+#: Connections that wait for an endpoint to wake or to answer, in all and for one endpoint. They are not counted above.
+WAITING = 4000
+WAITING_OF_ENDPOINT = 1000
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -76,6 +80,14 @@ def allowed(address: str, rules: tuple[str, ...] | None) -> bool:
     return found is not None and any(
         low.version == found.version and int(low) <= int(found) <= int(high) for low, high in _ranges(rules)
     )
+
+
+def may_wait(*, of_endpoint: int, in_all: int) -> bool:
+    """Whether one more may wait for an endpoint, for which so many do.
+
+    The more wait in all, the fewer may for one endpoint: no number of endpoints that do not wake takes all the room.
+    """
+    return of_endpoint < min(WAITING_OF_ENDPOINT, WAITING - in_all)
 
 
 def is_loopback(address: str) -> bool:

@@ -22,6 +22,9 @@ MOST = 64
 _SECONDS = 5.0
 #: Requests that are brought to many computes, at one time: guessing secrets by this way is slow.
 _AT_ONCE = 2
+#: Requests that wait for that, and for how many seconds: what comes beyond is dropped, as Postgres promises nothing.
+_QUEUE = 32
+_TURN_SECONDS = 5.0
 
 
 class Cancels:
@@ -30,6 +33,7 @@ class Cancels:
     def __init__(self) -> None:
         self._backends: OrderedDict[tuple[int, bytes], Backend] = OrderedDict()
         self._wide = asyncio.Semaphore(_AT_ONCE)
+        self._queued = 0
 
     def remember(self, request: CancelRequest, backend: Backend) -> None:
         self._backends[request.pid, request.secret] = backend
@@ -43,8 +47,22 @@ class Cancels:
         if known is not None:
             await forward(known, render_cancel(request))
             return
-        async with self._wide:
+        if self._queued >= _QUEUE or not await self._turn():
+            return
+        try:
             await asyncio.gather(*(forward(backend, render_cancel(request)) for backend in list(awake)[:MOST]))
+        finally:
+            self._wide.release()
+
+    async def _turn(self) -> bool:
+        self._queued += 1
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                return await self._wide.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._queued -= 1
 
 
 async def forward(backend: Backend, packet: bytes) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -20,14 +21,21 @@ log = structlog.get_logger("lamplighter.gateway")
 POSTGRES = "postgresql"
 HTTP = "http/1.1"
 _LOOK_EVERY = 1.0
+_MOCK_LABEL = b"lamplighter gateway: salts of roles that are not there"
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """`binding` is the certificate's hash for SCRAM's channel binding; None if it cannot be bound to."""
+    """`binding` is the certificate's hash for SCRAM's channel binding; None if it cannot be bound to.
+
+    `leaf` is the certificate itself (DER). `mock_key` comes from the private key: nobody else can compute it, and a
+    gateway that is started anew has the same, so that its salts tell no role that is there from one that is not.
+    """
 
     context: ssl.SSLContext
     binding: bytes | None
+    leaf: bytes
+    mock_key: bytes = field(repr=False)
 
 
 class Certificates:
@@ -38,8 +46,10 @@ class Certificates:
         self._seen: object = None
         self._looked = 0.0
         self._served: Served | None = None
+        #: The present one and the one before it, which a compute may still have.
+        self._leaves: tuple[bytes, ...] = ()
         self._client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # Loopback to a port that our own platform named; the certificate is ours, whatever name the client used.
+        # Neither names nor authorities count: the certificate has to be ours, see `is_ours`.
         self._client.check_hostname = False
         self._client.verify_mode = ssl.CERT_NONE
 
@@ -62,12 +72,22 @@ class Certificates:
             self._look(*self._files)
         return self._served
 
+    def is_ours(self, leaf: bytes | None) -> bool:
+        """Whether a compute's certificate (DER) is the one that we serve, or the one before it."""
+        if leaf not in self._leaves and self._files is not None:
+            # Renewed less than a second ago, maybe.
+            self._look(*self._files)
+        return leaf in self._leaves
+
     def _look(self, certificate: Path, key: Path) -> None:
         try:
             seen = [(stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in (certificate.stat(), key.stat())]
             if seen != self._seen:
                 self._served = _load(certificate, key)
                 self._seen = seen
+                leaf = self._served.leaf
+                if leaf not in self._leaves[:1]:
+                    self._leaves = (leaf, *self._leaves[:1])
         except (OSError, ValueError) as error:
             log.warning("gateway.certificate_unread", certificate=str(certificate), error=str(error))
 
@@ -81,7 +101,8 @@ def _load(certificate: Path, key: Path) -> Served:
     context.set_alpn_protocols([POSTGRES, HTTP])
     context.load_cert_chain(certificate, key)
     first = certificate.read_text().partition("-----END CERTIFICATE-----")
+    leaf = ssl.PEM_cert_to_DER_cert(first[0] + first[1])
     binding = None
     with contextlib.suppress(Malformed):
-        binding = tls_server_end_point(ssl.PEM_cert_to_DER_cert(first[0] + first[1]))
-    return Served(context, binding)
+        binding = tls_server_end_point(leaf)
+    return Served(context, binding, leaf, hmac.digest(key.read_bytes(), _MOCK_LABEL, "sha256"))

@@ -11,12 +11,15 @@ import asyncio
 import base64
 import os
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from lamplighter.gateway import refusals
 from lamplighter.gateway.cancels import Cancels
 from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.errors import BackendFailed, HandshakeFailed, Refused
+from lamplighter.gateway.listeners import tune
 from lamplighter.gateway.pumping import Pump
 from lamplighter.gateway.reaching import Reach, Reached, with_tls
 from lamplighter.gateway.refusals import Refusal
@@ -38,27 +41,36 @@ _ANSWER_SECONDS = 30.0
 class Talk:
     """Messages of one peer while a client logs in. What came behind the last one is left in the stream's buffer."""
 
-    def __init__(self, stream: Stream, seconds: float, *, server: bool) -> None:
+    def __init__(self, stream: Stream, visitor: Visitor | None = None) -> None:
+        """`visitor`: the client whose stream it is; without one it is a server's."""
         self.stream = stream
-        self._seconds = seconds
-        self._server = server
+        self._visitor = visitor
         self._frames = Frames()
         self._frames.push(stream.take())
 
     async def next(self) -> Message:
         """Raises HandshakeFailed, Malformed, TooLarge; of a server BackendFailed."""
+        if self._visitor is not None:
+            async with self._visitor.in_time():
+                return await self._read()
         try:
-            async with asyncio.timeout(self._seconds):
-                while (message := self._frames.pop()) is None:
-                    await self.stream.fill()
-                    self._frames.push(self.stream.take())
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self._read()
         except (TimeoutError, HandshakeFailed, WireError, OSError, ssl.SSLError) as error:
-            if self._server:
-                raise BackendFailed(f"the compute gave no answer to a login: {error!r}") from error
-            if isinstance(error, TimeoutError):
-                raise HandshakeFailed("the client was too slow") from None
-            raise
+            raise BackendFailed(f"the compute gave no answer to a login: {error!r}") from error
+
+    async def _read(self) -> Message:
+        while (message := self._frames.pop()) is None:
+            await self.stream.fill()
+            self._frames.push(self.stream.take())
         return message
+
+    async def ask(self, said: bytes) -> bytes:
+        """Of a client: say this, and return the body of its password or SASL message."""
+        assert self._visitor is not None
+        async with self._visitor.in_time():
+            await self.stream.send(said)
+        return await self.answer()
 
     async def answer(self) -> bytes:
         """Of a client: the body of its password or SASL message."""
@@ -81,14 +93,19 @@ class Login:
     reached: Reached
 
 
+#: Entered while a visitor waits for an endpoint, and not for itself. Raises Refused.
+Waiting = Callable[[Visitor, Place], AbstractContextManager[None]]
+
+
 class EndedTls:
     """Logs clients in."""
 
-    def __init__(self, reach: Reach, certificates: Certificates, verifiers: Verifiers) -> None:
+    def __init__(self, reach: Reach, certificates: Certificates, verifiers: Verifiers, waiting: Waiting) -> None:
         self._reach = reach
+        self._waiting = waiting
         self._certificates = certificates
         self._verifiers = verifiers
-        # For roles that are not there: their salt is the same each time, and nobody can compute it.
+        # For roles that are not there, where there is no certificate: their salt is the same each time.
         self._mock_key = os.urandom(32)
 
     async def log_in(self, visitor: Visitor, place: Place | None) -> Login:
@@ -101,7 +118,8 @@ class EndedTls:
             place = Place(*split_pooler(named))
         elif place is None:
             place, password = await _ask_password(visitor)
-        reached = await self._reach.to(place, visitor.address)
+        with self._waiting(visitor, place):
+            reached = await self._reach.to(place, visitor.address)
         try:
             return await self._with_backend(visitor, startup, reached, password)
         except BaseException:
@@ -111,36 +129,41 @@ class EndedTls:
     async def _with_backend(
         self, visitor: Visitor, startup: Startup, reached: Reached, password: bytes | None
     ) -> Login:
+        tune(reached.stream.sock)
         backend = reached.stream
         if reached.backend.tls:
-            backend = await with_tls(reached, self._certificates.towards_computes)
+            with self._waiting(visitor, reached.place):
+                backend = await with_tls(reached, self._certificates)
         login = Login(visitor.stream, backend, reached.place, reached)
-        packet = render_startup(startup)
+        packet, final = render_startup(startup), b""
         if password is not None:
             client = scram.Client(nonce=_nonce(), password=password)
-            await _log_in(login, packet, client, b"", visitor.step)
         elif reached.backend.tls:
             await backend.send(packet)
+            return login
         else:
             client, final = await self._prove(visitor, startup, reached.place)
-            await _log_in(login, packet, client, final, visitor.step)
+        with self._waiting(visitor, reached.place):
+            await _log_in(login, packet, client, final, visitor)
         return login
 
     async def _prove(self, visitor: Visitor, startup: Startup, place: Place) -> tuple[scram.Client, bytes]:
         """Run SCRAM as the server. Returns who may log in as the client, and our last word, to be said after that."""
         served = self._certificates.current()
+        with self._waiting(visitor, place):
+            verifier = await self._verifiers.of(place.endpoint_id, startup.user)
         server = scram.Server(
-            await self._verifiers.of(place.endpoint_id, startup.user),
+            verifier,
             user=startup.user,
             nonce=_nonce(),
-            mock_key=self._mock_key,
+            mock_key=served.mock_key if served is not None else self._mock_key,
             binding=served.binding if served is not None and visitor.tls is not None else None,
         )
-        talk = Talk(visitor.stream, visitor.step, server=False)
-        await visitor.stream.send(messages.authentication_sasl(server.mechanisms))
-        first = server.first(*messages.parse_sasl_initial(await talk.answer()))
-        await visitor.stream.send(messages.authentication_sasl_continue(first))
-        final = server.final(messages.parse_sasl_response(await talk.answer()))
+        talk = Talk(visitor.stream, visitor)
+        answer = await talk.ask(messages.authentication_sasl(server.mechanisms))
+        first = server.first(*messages.parse_sasl_initial(answer))
+        answer = await talk.ask(messages.authentication_sasl_continue(first))
+        final = server.final(messages.parse_sasl_response(answer))
         talk.end()
         return scram.Client(nonce=_nonce(), keys=server.keys), messages.authentication_sasl_final(final)
 
@@ -149,18 +172,22 @@ async def _ask_password(visitor: Visitor) -> tuple[Place, bytes]:
     """For a client that names its endpoint nowhere else. Only ever within TLS. Raises Refused."""
     if visitor.tls is None:
         raise Refused(refusals.no_endpoint_named())
-    talk = Talk(visitor.stream, visitor.step, server=False)
-    await visitor.stream.send(messages.authentication_cleartext())
-    endpoint_id, password = split_endpoint(messages.parse_password(await talk.answer()))
+    talk = Talk(visitor.stream, visitor)
+    answer = await talk.ask(messages.authentication_cleartext())
+    endpoint_id, password = split_endpoint(messages.parse_password(answer))
     talk.end()
     if endpoint_id is None:
         raise Refused(refusals.no_endpoint_named())
     return Place(*split_pooler(endpoint_id)), password
 
 
-async def _log_in(login: Login, startup: bytes, client: scram.Client, final: bytes, step: float) -> None:
-    """Log in at the backend; then tell the client `final`, and that it is in."""
-    talk = Talk(login.backend, _ANSWER_SECONDS, server=True)
+async def _log_in(login: Login, startup: bytes, client: scram.Client, final: bytes, visitor: Visitor) -> None:
+    """Log in at the backend; then tell the client `final`, and that it is in.
+
+    Raises BackendFailed for one that has not proved to know the role: the client is told that its server has.
+    """
+    talk = Talk(login.backend)
+    proven = False
     await login.backend.send(startup)
     while True:
         message = await talk.next()
@@ -168,16 +195,21 @@ async def _log_in(login: Login, startup: bytes, client: scram.Client, final: byt
             raise Refused(_of_backend(message))
         if message.kind == b"v":
             # It speaks an older minor version of the protocol: the client has to know before anything else.
-            await login.client.send(message.render())
+            async with visitor.in_time():
+                await login.client.send(message.render())
         elif message.kind == b"R":
             asked = messages.parse_authentication(message.body)
             if asked.code == messages.AUTH_OK:
                 break
             await login.backend.send(await _answer(client, asked))
+            # Its signature has been looked at: what is wrong raises.
+            proven = asked.code == messages.AUTH_SASL_FINAL
         elif message.kind != b"N":
             raise BackendFailed(f"the compute said {message.kind!r} while a client logged in")
+    if not proven:
+        raise BackendFailed("the compute let a client in without a proof that it knows the role")
     talk.end()
-    async with asyncio.timeout(step):
+    async with visitor.in_time():
         await login.client.send(final + messages.authentication_ok())
 
 

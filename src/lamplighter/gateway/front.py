@@ -11,27 +11,33 @@ import contextlib
 import itertools
 import socket
 import ssl
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from lamplighter.gateway import refusals
-from lamplighter.gateway.admission import HANDSHAKES, HANDSHAKES_OF_ENDPOINT, allowed, is_loopback
+from lamplighter.gateway.admission import (
+    HANDSHAKES,
+    HANDSHAKES_OF_DOMAIN,
+    HANDSHAKES_OF_PORT,
+    allowed,
+    is_loopback,
+    may_wait,
+)
 from lamplighter.gateway.cancels import Cancels, forward
 from lamplighter.gateway.certificates import POSTGRES, Certificates
 from lamplighter.gateway.ended_tls import EndedTls, Session
 from lamplighter.gateway.errors import BackendFailed, HandshakeFailed, Refused
 from lamplighter.gateway.ports import Backend
-from lamplighter.gateway.reaching import FirstWords, Reach, Reached, ask_tls
+from lamplighter.gateway.reaching import FirstWords, Reach, Reached, ask_tls, nothing
 from lamplighter.gateway.refusals import Refusal
 from lamplighter.gateway.relays import Relays
 from lamplighter.gateway.routes import Place, RouteTable
 from lamplighter.gateway.traffic import Ledger
 from lamplighter.gateway.verifiers import Verifiers
-from lamplighter.gateway.visitors import Visitor
+from lamplighter.gateway.visitors import Places, Visitor
 from lamplighter.gateway.waking import Waker
 from lamplighter.gateway.wire.errors import PasswordFailed, WireError
 from lamplighter.gateway.wire.hello import Hello, read_hello
@@ -89,13 +95,12 @@ class Front:
         self._ended = ended
         self._reach = Reach(table, waker, ledger)
         self._cancels = Cancels()
-        self._ended_tls = EndedTls(self._reach, certificates, verifiers)
+        self._ended_tls = EndedTls(self._reach, certificates, verifiers, self._waiting)
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        #: All that are on their way, be it with a place or without.
         self._visitors: dict[Visitor, asyncio.Task[None]] = {}
-        #: Those that have not said a word, the oldest first.
-        self._silent: dict[Visitor, None] = {}
-        self._of_port: Counter[int] = Counter()
+        self._places = Places()
         self._draining = False
         #: What is passed on here, by number.
         self.sessions: dict[int, Session] = {}
@@ -106,19 +111,26 @@ class Front:
 
     def accept(self, sock: socket.socket, address: str | None, port: int) -> None:
         """A client has come. Never blocks, never raises."""
-        if self._of_port[port] >= HANDSHAKES_OF_ENDPOINT and port != self.domain_port:
+        share = HANDSHAKES_OF_DOMAIN if port == self.domain_port else HANDSHAKES_OF_PORT
+        if self._places.of_port(port) >= share and not self._make_room(port):
             self._turn_away(sock, refusals.too_many_waiting())
             return
-        if len(self._visitors) >= HANDSHAKES and not self._make_room():
+        if len(self._places) >= HANDSHAKES and not self._make_room():
             self._turn_away(sock, refusals.busy())
             return
         visitor = Visitor(sock, address, port, self._patience.step)
-        self._of_port[port] += 1
-        self._silent[visitor] = None
+        self._places.add(visitor)
         task = asyncio.get_running_loop().create_task(self._serve(visitor))
         self._visitors[visitor] = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            # A task that is cancelled before it has begun never comes to its end.
+            self._gone(visitor)
+            visitor.stream.close()
+
+        task.add_done_callback(ended)
 
     def cut(self, endpoint_id: str) -> None:
         """End all connections of an endpoint that is gone."""
@@ -132,8 +144,9 @@ class Front:
     def drain(self) -> None:
         """Who has not said a word may go; who waits is served."""
         self._draining = True
-        for visitor in list(self._silent):
-            self._visitors[visitor].cancel()
+        for visitor, task in list(self._visitors.items()):
+            if visitor.opening is None:
+                task.cancel()
 
     async def close(self) -> None:
         tasks = list(self._tasks)
@@ -141,14 +154,16 @@ class Front:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _make_room(self) -> bool:
-        """Whoever holds a connection open in silence gives way: honest clients speak at once."""
-        oldest = next(iter(self._silent), None)
+    def _make_room(self, port: int | None = None) -> bool:
+        """Whoever lets us wait longest gives way: honest clients go on at once."""
+        oldest = self._places.oldest(port)
         if oldest is None:
             return False
-        del self._silent[oldest]
         self._ledger.refused("silent")
-        self._visitors[oldest].cancel()
+        task = self._visitors[oldest]
+        # At once: the next one that comes is not to find it again.
+        self._gone(oldest)
+        task.cancel()
         return True
 
     def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
@@ -159,14 +174,24 @@ class Front:
         sock.close()
 
     def _gone(self, visitor: Visitor) -> None:
-        if self._visitors.pop(visitor, None) is None:
-            return
-        self._silent.pop(visitor, None)
-        self._of_port[visitor.port] -= 1
-        if not self._of_port[visitor.port]:
-            del self._of_port[visitor.port]
+        """It is on its way no more."""
+        self._visitors.pop(visitor, None)
+        self._places.remove(visitor)
+
+    @contextlib.contextmanager
+    def _waiting(self, visitor: Visitor, place: Place) -> Iterator[None]:
+        """While it waits for an endpoint it has no place among those who shake hands. Raises Refused."""
+        if not may_wait(of_endpoint=self._places.waiting_for(place.endpoint_id), in_all=self._places.waiting):
+            raise Refused(refusals.too_many_waiting())
+        with self._places.waiting_at(visitor, place.endpoint_id):
+            yield
+
+    async def _reach_for(self, visitor: Visitor, place: Place, first: FirstWords = nothing) -> Reached:
+        with self._waiting(visitor, place):
+            return await self._reach.to(place, visitor.address, first)
 
     async def _serve(self, visitor: Visitor) -> None:
+        visitor.gives_way = False
         try:
             await self._greet(visitor)
         except Refused as refused:
@@ -190,7 +215,6 @@ class Front:
 
     async def _greet(self, visitor: Visitor) -> None:
         opening = await visitor.next_opening()
-        self._silent.pop(visitor, None)
         if opening.kind is Kind.HTTP:
             await self._serve_web(visitor)
         elif opening.kind is Kind.UNKNOWN:
@@ -207,6 +231,9 @@ class Front:
         if place is None:
             raise Refused(refusals.unknown_endpoint())
         assert visitor.opening is not None
+        if visitor.opening.kind is Kind.GSSENC_REQUEST and (place.pooled or self._must_encrypt(visitor)):
+            # Passed on, it would hide what comes after it.
+            await visitor.refuse_gss()
         match visitor.opening.kind:
             case Kind.CANCEL_REQUEST:
                 await self._cancel(place, visitor, await visitor.packet())
@@ -216,19 +243,19 @@ class Front:
                     await self._pass_tls(visitor, place)
                 else:
                     await self._serve_web_by_tls(visitor)
-            case Kind.GSSENC_REQUEST if place.pooled or self._must_encrypt(visitor):
-                # Passed on, it would hide what comes after it.
-                await visitor.refuse_gss()
-                await self._at_own_port(visitor)
+            case Kind.GSSENC_REQUEST if visitor.asked_gss:
+                raise HandshakeFailed("the client asks for GSSAPI again")
             case Kind.SSL_REQUEST if place.pooled:
                 await self._end_tls(visitor, place)
             case Kind.SSL_REQUEST | Kind.GSSENC_REQUEST as kind:
                 await self._pass_request(visitor, place, kind)
-            case _:
+            case Kind.STARTUP:
                 self._demand_tls(visitor)
                 # Whole, for only that is answered.
                 visitor.stream.buffer[:0] = await visitor.packet()
-                await self._pass_on(visitor, await self._reach.to(place, visitor.address, _first(visitor)))
+                await self._pass_on(visitor, await self._reach_for(visitor, place, _first(visitor)))
+            case _:
+                raise HandshakeFailed("the client speaks no protocol of Postgres")
 
     def _must_encrypt(self, visitor: Visitor) -> bool:
         """From another host nobody comes in the open, where there is a certificate."""
@@ -251,7 +278,7 @@ class Front:
             return kind is Kind.SSL_REQUEST and not backend.tls and self._certificates.current() is not None
 
         said = bytes(visitor.stream.buffer)
-        reached = await self._reach.to(place, visitor.address, lambda backend: b"" if ours(backend) else said)
+        reached = await self._reach_for(visitor, place, lambda backend: b"" if ours(backend) else said)
         if ours(reached.backend):
             reached.close()
             await self._end_tls(visitor, place)
@@ -300,13 +327,14 @@ class Front:
         if self._must_end_tls(visitor, place):
             await self._end_tls(visitor, place)
             return
-        reached = await self._reach.to(place, visitor.address)
+        reached = await self._reach_for(visitor, place)
         try:
             if not reached.backend.tls:
                 reached.close()
                 await self._end_tls(visitor, place)
                 return
-            await ask_tls(reached.stream)
+            with self._waiting(visitor, place):
+                await ask_tls(reached.stream)
         except BaseException:
             reached.close()
             raise
@@ -320,7 +348,8 @@ class Front:
             return
         backend = route.pooler if place.pooled else route.compute
         if backend is not None:
-            await forward(backend, packet)
+            with visitor.giving_way():
+                await forward(backend, packet)
 
     def _may_come(self, visitor: Visitor, place: Place) -> bool:
         route = self._table.get(place.endpoint_id)
@@ -346,7 +375,8 @@ class Front:
                     await self._end_tls(visitor, None)
             case Kind.CANCEL_REQUEST:
                 request = parse_cancel(await visitor.packet())
-                await self._cancels.anywhere(request, self._awake(visitor))
+                with visitor.giving_way():
+                    await self._cancels.anywhere(request, self._awake(visitor))
             case Kind.STARTUP:
                 await self._named_in_plain(visitor)
             case _:
@@ -372,7 +402,7 @@ class Front:
             raise Refused(refusals.no_endpoint_named())
         visitor.stream.buffer[:0] = render_startup(startup.with_parameter("options", options))
         place = Place(*split_pooler(endpoint_id))
-        await self._pass_on(visitor, await self._reach.to(place, visitor.address, _first(visitor)))
+        await self._pass_on(visitor, await self._reach_for(visitor, place, _first(visitor)))
 
     # TLS that ends here
 
@@ -399,11 +429,12 @@ class Front:
 
     async def _cancel_within_tls(self, visitor: Visitor, place: Place | None, packet: bytes) -> None:
         if place is None:
-            await self._cancels.anywhere(parse_cancel(packet), self._awake(visitor))
+            with visitor.giving_way():
+                await self._cancels.anywhere(parse_cancel(packet), self._awake(visitor))
         else:
             await self._cancel(place, visitor, packet)
         # libpq reads to the end of the session, and takes one that is cut off for a failure.
-        await visitor.stream.linger()
+        await visitor.linger()
 
     # Answers
 
@@ -415,7 +446,7 @@ class Front:
             if visitor.hears:
                 async with visitor.in_time():
                     await visitor.stream.send(refusal.render())
-                await visitor.stream.linger()
+                await visitor.linger()
 
     async def _serve_web(self, visitor: Visitor) -> None:
         if self.web is None:
@@ -424,7 +455,7 @@ class Front:
             self._ledger.refused("insecure")
             async with visitor.in_time():
                 await visitor.stream.send(HTTPS_ONLY)
-            await visitor.stream.linger()
+            await visitor.linger()
             return
         # From here on it is no handshake: there are other limits.
         self._gone(visitor)

@@ -71,7 +71,7 @@ class Gate:
             patience=patience,
             ended=self._on_session_ended,
         )
-        #: Doors for our own programs, which only our user can open, to endpoints that do not let everybody in.
+        #: Doors for our own programs, which only our user can open.
         self._unix = socket_path.with_name(socket_path.name + ".d")
         self._unix_doors = Listeners(self.front.accept, address=str(self._unix))
         self._doors = Doors(self._table, address=self._listening.address, unix=self._unix)
@@ -179,7 +179,7 @@ class Gate:
 
     def _told(self, route: Route) -> None:
         self._waker.told(route)
-        if route.allowed is None or self._draining:
+        if self._draining:
             self._unix_doors.close([route.port])
         else:
             self._unix_doors.open([route.port])

@@ -7,6 +7,7 @@ there are none left to accept with, accepting pauses: clients stay in the backlo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable
@@ -22,10 +23,25 @@ BACKLOG = 4096
 _BATCH = 64
 _PAUSE = 0.2
 _RETRY_EVERY = 2.0
+#: Seconds of silence before the kernel asks a peer whether it is there, between two such questions, and how many.
+_KEEP_IDLE, _KEEP_INTERVAL, _KEEP_PROBES = 60, 10, 6
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 #: Gets the client's socket, its address (None by a Unix socket), and the port that it came to.
 Accept = Callable[[socket.socket, str | None, int], object]
+
+
+def tune(sock: socket.socket) -> None:
+    """Find out about peers that have vanished, and send small pieces at once. Unix sockets are left as they are."""
+    if sock.family == socket.AF_UNIX:
+        return
+    # A peer may have left already: whoever reads next is told.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_PROBES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @dataclass(slots=True)
@@ -124,6 +140,7 @@ class Listeners:
                 # The client left while it waited: the next one may be there.
                 continue
             client.setblocking(False)
+            tune(client)
             self._accept(client, None if self._unix else str(address[0]), port.number)
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from lamplighter.gateway import refusals
 from lamplighter.gateway.admission import Go, decide
+from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.errors import BackendFailed, HandshakeFailed, Refused
 from lamplighter.gateway.ports import Backend, Route
 from lamplighter.gateway.refusals import Refusal
@@ -59,7 +59,8 @@ class Reached:
 FirstWords = Callable[[Backend], bytes]
 
 
-def _nothing(_backend: Backend) -> bytes:
+def nothing(_backend: Backend) -> bytes:
+    """First words of a client that has not spoken to a backend yet."""
     return b""
 
 
@@ -80,7 +81,7 @@ class Reach:
         assert route is not None
         return route
 
-    async def to(self, place: Place, address: str | None, first: FirstWords = _nothing) -> Reached:
+    async def to(self, place: Place, address: str | None, first: FirstWords = nothing) -> Reached:
         """Connect, after a wake if it takes one. Raises Refused, which says why not.
 
         `first` gives what is said to a backend at once: then it has been said, and the answer is in the buffer.
@@ -152,13 +153,22 @@ async def ask_tls(stream: Stream) -> None:
         raise BackendFailed("the compute has no TLS, though its route says so")
 
 
-async def with_tls(reached: Reached, context: ssl.SSLContext) -> TlsStream:
-    """The stream of a backend, within TLS. Raises BackendFailed, ssl.SSLError."""
+class _ToCompute(TlsStream):
+    @property
+    def certificate(self) -> bytes | None:
+        """The compute's own, in DER."""
+        return self._tls.getpeercert(binary_form=True)
+
+
+async def with_tls(reached: Reached, certificates: Certificates) -> TlsStream:
+    """The stream of a backend, within TLS. Raises BackendFailed, also for a certificate not ours; ssl.SSLError."""
     await ask_tls(reached.stream)
-    stream = TlsStream(reached.stream, context, server_side=False)
+    stream = _ToCompute(reached.stream, certificates.towards_computes, server_side=False)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             await stream.handshake()
     except TimeoutError:
         raise BackendFailed("the compute gave no answer") from None
+    if not certificates.is_ours(stream.certificate):
+        raise BackendFailed("what listens on the compute's port has another certificate than the compute")
     return stream

@@ -1,11 +1,15 @@
-"""A client whose connection has not been passed on yet: what it has said, and on which stream it hears an answer."""
+"""A client whose connection has not been passed on yet: what it has said, and on which stream it hears an answer.
+
+All such have a place each, of which there are so many; `Places` tells who gives way when they are taken.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from lamplighter.gateway.certificates import Certificates
@@ -15,6 +19,8 @@ from lamplighter.gateway.wire.startup import Kind, Opening, Startup, classify, p
 
 #: SSLRequest, GSSENCRequest, TLS and the startup packet: nobody needs more.
 _ROUNDS = 5
+#: Seconds that a client may let us wait for it, in all steps together.
+ALL_STEPS = 30.0
 _TLS_REFUSED = b"N"
 _TLS_ACCEPTED = b"S"
 
@@ -23,8 +29,9 @@ _TLS_ACCEPTED = b"S"
 class Visitor:
     """`address` is None for connections of the gateway's own programs, whose clients were looked at before.
 
-    `step` bounds each step of the handshake, in seconds. `hears`: it has sent its startup packet, and from then on
-    understands errors.
+    `step` bounds each step of the handshake, in seconds, and `left` all that are to come. `hears`: it has sent its
+    startup packet, and from then on understands errors. `gives_way`: nothing would be lost with it but a client's
+    delay, so that it may be cancelled for another one.
     """
 
     sock: socket.socket
@@ -34,8 +41,11 @@ class Visitor:
     stream: Stream = field(init=False)
     startup: Startup | None = None
     opening: Opening | None = None
+    asked_gss: bool = False
     asked_tls: bool = False
     hears: bool = False
+    gives_way: bool = True
+    left: float = ALL_STEPS
 
     def __post_init__(self) -> None:
         self.stream = Stream(self.sock)
@@ -45,14 +55,32 @@ class Visitor:
         """The session that ends here, if it does."""
         return self.stream if isinstance(self.stream, TlsStream) else None
 
+    @contextmanager
+    def giving_way(self) -> Iterator[None]:
+        before, self.gives_way = self.gives_way, True
+        try:
+            yield
+        finally:
+            self.gives_way = before
+
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """One step. Raises HandshakeFailed when it takes too long."""
+        """One step of the client's. Raises HandshakeFailed when it takes too long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(self.step):
-                yield
+            with self.giving_way():
+                async with asyncio.timeout(min(self.step, self.left)):
+                    yield
         except TimeoutError:
             raise HandshakeFailed("the client was too slow") from None
+        finally:
+            self.left -= loop.time() - began
+
+    async def linger(self) -> None:
+        """Let the client take what it was told last, and close."""
+        with self.giving_way():
+            await self.stream.linger()
 
     async def next_opening(self) -> Opening:
         """What the client begins with, or goes on with after a request for encryption."""
@@ -79,7 +107,10 @@ class Visitor:
         return served is not None
 
     async def refuse_gss(self) -> None:
-        """Answer a GSSENCRequest: libpq goes on with TLS, or without."""
+        """Answer a GSSENCRequest: libpq goes on with TLS, or without. Raises HandshakeFailed for a second one."""
+        if self.asked_gss:
+            raise HandshakeFailed("the client asks for GSSAPI again and again")
+        self.asked_gss = True
         await self.packet()
         async with self.in_time():
             await self.stream.send(_TLS_REFUSED)
@@ -125,3 +156,58 @@ class Visitor:
                 case _:
                     break
         raise HandshakeFailed("the client speaks no protocol of Postgres")
+
+
+class Places:
+    """Who is on the way in, at which port, the oldest first; and how many wait for an endpoint, who have no place."""
+
+    def __init__(self) -> None:
+        self._of_port: dict[int, dict[Visitor, None]] = {}
+        self._all: dict[Visitor, None] = {}
+        self._waiting: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def waiting(self) -> int:
+        """For endpoints, in all."""
+        return self._waiting.total()
+
+    def of_port(self, port: int) -> int:
+        return len(self._of_port.get(port, ()))
+
+    def waiting_for(self, endpoint_id: str) -> int:
+        return self._waiting[endpoint_id]
+
+    def add(self, visitor: Visitor) -> None:
+        self._all[visitor] = None
+        self._of_port.setdefault(visitor.port, {})[visitor] = None
+
+    def remove(self, visitor: Visitor) -> None:
+        """Also of one that has no place."""
+        if visitor not in self._all:
+            return
+        del self._all[visitor]
+        of_port = self._of_port[visitor.port]
+        del of_port[visitor]
+        if not of_port:
+            del self._of_port[visitor.port]
+
+    def oldest(self, port: int | None = None) -> Visitor | None:
+        """That gives way: at this port, or at any."""
+        those = self._all if port is None else self._of_port.get(port, {})
+        return next((visitor for visitor in those if visitor.gives_way), None)
+
+    @contextmanager
+    def waiting_at(self, visitor: Visitor, endpoint_id: str) -> Iterator[None]:
+        """Without a place meanwhile. Who comes back has one, whether there is room or not."""
+        self.remove(visitor)
+        self._waiting[endpoint_id] += 1
+        try:
+            yield
+        finally:
+            self._waiting[endpoint_id] -= 1
+            if not self._waiting[endpoint_id]:
+                del self._waiting[endpoint_id]
+            self.add(visitor)

@@ -1,7 +1,7 @@
 """HTTP and WebSocket on the same ports: a connection that begins so is given to uvicorn and the app of `serverless`.
 
-The app reaches endpoints by their own doors. Where addresses matter that door is a Unix socket, which only our own
-user can open, and the caller's address is looked at before.
+The app reaches endpoints by doors that are Unix sockets, which only our own user can open: there neither TLS nor an
+address is asked for, and the caller's address is looked at before.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import ipaddress
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -55,10 +56,9 @@ class Doors:
             route = self._table.get(place.endpoint_id) if place is not None else None
         if route is None:
             raise serverless.UnknownHost(host)
-        if route.allowed is None:
-            return serverless.Target(_reachable(self.address), route.port)
         rules = route.allowed
-        return serverless.Target(str(self._unix), route.port, lambda client: allowed(client, rules))
+        admits = None if rules is None else partial(_admits, rules)
+        return serverless.Target(str(self._unix), route.port, admits)
 
     def _is_here(self, host: str) -> bool:
         """With an address for all networks nobody can tell how this host is called: then the port decides."""
@@ -74,17 +74,17 @@ def _is_any(address: str) -> bool:
     return ipaddress.ip_address(address).is_unspecified
 
 
-def _reachable(address: str) -> str:
-    if not _is_any(address):
-        return address
-    return "::1" if ":" in address else "127.0.0.1"
+def _admits(rules: tuple[str, ...], address: str) -> bool:
+    return allowed(address, rules)
 
 
 class Web:
     """Serves visitors that speak HTTP."""
 
-    def __init__(self, doors: Doors) -> None:
-        self._app = serverless.app(doors.resolve)
+    def __init__(self, doors: Doors, *, limits: serverless.Limits | None = None) -> None:
+        limits = limits or serverless.Limits()
+        self._app = serverless.app(doors.resolve, limits=limits)
+        self._request_seconds = limits.request_seconds
         self._config = uvicorn.Config(
             self._app,
             log_config=None,
@@ -120,20 +120,26 @@ class Web:
 
     async def _attach(self, sock: socket.socket, client: tuple[str, int], scheme: str, first: bytes) -> None:
         loop = asyncio.get_running_loop()
-        app = _Connection(self._config.loaded_app, client, scheme)
+        app = _Connection(self._config.loaded_app, client, scheme, request_seconds=self._request_seconds)
         config = copy.copy(self._config)
         config.loaded_app = app
         protocol = H11Protocol(config=config, server_state=self._state, app_state={})
-        made = protocol.connection_made
+        made, received = protocol.connection_made, protocol.data_received
 
         def connection_made(transport: asyncio.Transport) -> None:
             made(transport)
+            app.transport = transport
             if first:
                 # What the gateway has read; before anything that comes after it. Nothing would mean the end.
                 protocol.data_received(first)
             loop.call_later(_FIRST_REQUEST_SECONDS, app.end_unless_used, transport)
 
+        def data_received(data: bytes) -> None:
+            app.hears()
+            received(data)
+
         protocol.connection_made = connection_made  # type: ignore[method-assign]
+        protocol.data_received = data_received  # type: ignore[method-assign]
         try:
             await loop.connect_accepted_socket(lambda: protocol, sock)
         except BaseException:
@@ -142,18 +148,46 @@ class Web:
 
 
 class _Connection:
-    """The app as one connection has it: with the client's address, which a socket pair does not tell."""
+    """The app as one connection has it: with the client's address, which a socket pair does not tell.
 
-    def __init__(self, app: Callable[..., object], client: tuple[str, int], scheme: str) -> None:
+    It also ends the connection when a request's head does not come to its end, for which uvicorn has no deadline.
+    """
+
+    def __init__(
+        self, app: Callable[..., object], client: tuple[str, int], scheme: str, *, request_seconds: float
+    ) -> None:
         self._app: ASGIApp = app  # type: ignore[assignment] # uvicorn's own types of the same interface
         self._client = client
         self._scheme = scheme
+        self._request_seconds = request_seconds
         self._used = False
+        self._serving = False
+        self._began = 0.0
+        self._deadline: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._used = True
+        self._used = self._serving = True
+        began = self._began
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        else:
+            # It was there whole before the answer to the request before it.
+            began = asyncio.get_running_loop().time()
         scheme = self._scheme.replace("http", "ws") if scope["type"] == "websocket" else self._scheme
-        await self._app({**scope, "client": self._client, "scheme": scheme}, receive, send)
+        try:
+            await self._app({**scope, "client": self._client, "scheme": scheme, serverless.BEGAN: began}, receive, send)
+        finally:
+            self._serving = False
+
+    def hears(self) -> None:
+        """Bytes have come: if no request is being served, they are another one's, or what is left of the last."""
+        if self._serving or self._deadline is not None or self.transport is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._began = loop.time()
+        self._deadline = loop.call_later(self._request_seconds, self.transport.abort)
 
     def end_unless_used(self, transport: asyncio.Transport) -> None:
         if not self._used:

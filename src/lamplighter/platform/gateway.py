@@ -54,6 +54,7 @@ from lamplighter.platform.redirect_plan import Counted
 log = structlog.get_logger(__name__)
 
 SOCKETS = "gateway-*.sock"
+KEPT = frozenset({"HOME", "LAMP_RELAY", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV"})
 START_SECONDS = 30.0
 POLL_SECONDS = 0.01
 AGAIN_SECONDS = 0.5
@@ -87,8 +88,8 @@ class Below(Protocol):
         """The role's SCRAM verifier, of a compute that runs."""
         ...
 
-    async def wake(self, endpoint_id: str) -> bool:
-        """Have what is waited for there, by and by. True if it is there already.
+    async def wake(self, endpoint_id: str, *, awake: bool) -> bool:
+        """Have what is waited for there, by and by. True if it is there already. `awake`: so its door says.
 
         Raises an `ApiError` or another error with a sentence for whoever waits.
         """
@@ -118,9 +119,12 @@ class _Line:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     pid: int
+    socket_path: Path
 
     def send(self, message: ToGateway) -> None:
-        self.writer.write(link.to_gateway(message))
+        # uvloop raises for one whose peer has just died, which `_listen` is about to be told.
+        if not self.writer.is_closing():
+            self.writer.write(link.to_gateway(message))
 
     async def receive(self) -> ToPlatform | None:
         """None at the end of the line. Raises ValueError."""
@@ -148,6 +152,8 @@ class LocalGateway:
         self._waiting: dict[int, asyncio.Future[tuple[str, ...]]] = {}
         self._asleep_since: dict[str, float] = {}
         self._insisting: set[str] = set()
+        #: Who may come, as the kernel was told.
+        self._allowed: dict[str, tuple[str, ...] | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._retired = False
@@ -159,9 +165,10 @@ class LocalGateway:
         return self._doors
 
     @property
-    def address(self) -> str:
-        """Where this host reaches what the gateway listens on."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._listening.address, self._listening.address)  # noqa: S104
+    def doors_dir(self) -> Path | None:
+        """Where the gateway's doors for our own programs are, sockets named by the port; None while it is away."""
+        path = None if self._line is None else self._line.socket_path
+        return None if path is None else path.with_name(path.name + ".d")
 
     # Telling
 
@@ -178,11 +185,12 @@ class LocalGateway:
         if route.state == "awake" and (since := self._asleep_since.pop(endpoint_id, None)) is not None:
             self._below.woken(endpoint_id, time.monotonic() - since, ok=True)
         if self._redirects is not None:
-            if route.state == "awake":
+            if route.state == "awake" and route.allowed == self._allowed.get(endpoint_id, route.allowed):
                 # Not before those who wait: nft takes longer than to let them in by the relay.
                 self._spawn_task(self._lead(self._redirects, endpoint_id))
             else:
                 await self._lead_no_more(self._redirects, route)
+            self._allowed[endpoint_id] = route.allowed
         await self._tell(lambda seq: SetRoute(seq, route))
 
     async def _lead(self, redirects: Redirects, endpoint_id: str) -> None:
@@ -195,7 +203,7 @@ class LocalGateway:
                 log.warning("gateway.not_redirected", endpoint_id=endpoint_id, error=str(error))
 
     async def _lead_no_more(self, redirects: Redirects, route: Route) -> None:
-        """Raises Unavailable when connections would still be led to a compute that is about to be stopped."""
+        """Raises Unavailable when connections would still be led where they must not be."""
         try:
             await redirects.set(route)
         except RedirectFailed as error:
@@ -203,6 +211,7 @@ class LocalGateway:
 
     async def drop_door(self, endpoint_id: str) -> None:
         self._asleep_since.pop(endpoint_id, None)
+        self._allowed.pop(endpoint_id, None)
         if self._redirects is not None:
             await self._redirects.remove(endpoint_id)
         if self._doors.pop(endpoint_id, None) is not None:
@@ -255,7 +264,9 @@ class LocalGateway:
                 for problem in await done:
                     log.warning("gateway.problem", problem=problem)
         except TimeoutError:
+            # Told everything anew, it cannot be left with what was meant to be changed.
             log.warning("gateway.slow", seconds=TELL_SECONDS)
+            line.close()
         finally:
             self._waiting.pop(seq, None)
 
@@ -314,7 +325,11 @@ class LocalGateway:
                 message = None
             if message is None:
                 break
-            self._heard(line, message)
+            try:
+                self._heard(line, message)
+            except Exception:
+                # One message that we cannot deal with must not make us deaf for all others.
+                log.exception("gateway.message_failed", kind=message.kind)
         line.close()
         if self._line is line:
             self._line = None
@@ -334,7 +349,7 @@ class LocalGateway:
         while True:
             try:
                 line = await self._adopt() or await self._spawn()
-            except (GatewayFailed, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would ever start one again
                 log.warning("gateway.failed", error=str(error), retry_in_seconds=AGAIN_SECONDS)
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
@@ -365,7 +380,8 @@ class LocalGateway:
         self._insisting.add(endpoint_id)
         try:
             while endpoint_id in self._asleep_since:
-                if await self._below.wake(endpoint_id):
+                door = self._doors.get(endpoint_id)
+                if await self._below.wake(endpoint_id, awake=door is not None and door.state == "awake"):
                     await self.tell_again(endpoint_id)
                     return
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -407,15 +423,13 @@ class LocalGateway:
     async def _spawn(self) -> _Line:
         path = self._run_dir / f"gateway-{uuid4().hex[:8]}.sock"
         command = [sys.executable, "-m", "lamplighter.gateway", "--socket", str(path), "--log", str(self._log_file)]
-        self._process = await asyncio.to_thread(
-            subprocess.Popen, command, start_new_session=True, stdin=subprocess.DEVNULL, cwd="/"
-        )
+        self._process = process = await asyncio.to_thread(_spawned, command)
         try:
             async with asyncio.timeout(START_SECONDS):
                 while True:
-                    if self._process.poll() is not None:
+                    if process.poll() is not None:
                         raise GatewayFailed(
-                            f"the gateway ended with status {self._process.returncode} as it started;"
+                            f"the gateway ended with status {process.returncode} as it started;"
                             f" its log is {self._log_file}"
                         )
                     try:
@@ -428,14 +442,14 @@ class LocalGateway:
                         self.relay = welcome.relay
                         return line
         except TimeoutError:
-            self._process.kill()
+            process.kill()
             raise GatewayFailed(
                 f"the gateway did not answer in {START_SECONDS:g} s; its log is {self._log_file}"
             ) from None
 
     async def _connect(self, path: Path) -> _Line:
         reader, writer = await asyncio.open_unix_connection(path, limit=link.LONGEST)
-        return _Line(reader, writer, _peer(writer.get_extra_info("socket")))
+        return _Line(reader, writer, _peer(writer.get_extra_info("socket")), path)
 
     async def _greet(self, line: _Line) -> Welcome | None:
         line.send(Hello(__version__, self._listening))
@@ -445,6 +459,24 @@ class LocalGateway:
         except (TimeoutError, ValueError, OSError):
             return None
         return answer if isinstance(answer, Welcome) else None
+
+
+def _spawned(command: list[str]) -> subprocess.Popen[bytes]:
+    """In a session and with streams of its own: we may have none, and its sockets would take their numbers."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Without what is set for us, such as the catalog's password: strangers speak to the gateway."""
+    return {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(("LC_", "PYTHON"))}
 
 
 def gateways(run_dir: Path) -> list[int]:
@@ -469,7 +501,10 @@ async def end_gateways(run_dir: Path) -> int:
 def _sweep(run_dir: Path) -> None:
     """Remove what gateways that are no more have left beside their sockets."""
     for lock in run_dir.glob(SOCKETS + ".lock"):
-        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -41,18 +41,18 @@ class GatewaySide:
     async def verifier(self, endpoint_id: str, role: str) -> str | None:
         return await self._plane.verifier(endpoint_id, role)
 
-    async def wake(self, endpoint_id: str) -> bool:
+    async def wake(self, endpoint_id: str, *, awake: bool) -> bool:
         assert self.control is not None
         # While its start is being finished it is awake already: who is told so, and wants the pooler, asks just then.
-        awake = await self.control.endpoints.wake(endpoint_id) or self._plane.is_running(endpoint_id)
-        if awake:
+        there = await self.control.endpoints.wake(endpoint_id) or awake
+        if there:
             # What is waited for is the pooler, which most endpoints never need.
             try:
                 await self._plane.start_pooler(endpoint_id)
             except (NotRunning, psycopg.Error) as error:
                 # Or its postmaster has just ended, which is about to be known.
                 log.info("endpoint.no_pooler", endpoint_id=endpoint_id, error=str(error))
-        return awake
+        return there
 
     @property
     def pools(self) -> bool:

@@ -128,6 +128,7 @@ async def open_machine(stack: AsyncExitStack, settings: Settings, report: Report
         ports=settings.endpoint_ports,
         compute_ports=settings.compute_ports,
         poolers=poolers,
+        listen=settings.listen,
         progress=report,
     )
     return Machine(

@@ -20,7 +20,7 @@ from lamplighter.control.http.auth import authenticate
 from lamplighter.control.http.binding import error_response
 from lamplighter.control.ports import Door
 from lamplighter.gateway.admission import allowed
-from lamplighter.gateway.serverless import Serverless, Target, UnknownHost
+from lamplighter.gateway.serverless import Serverless, Target, TooBusy, UnknownHost
 from lamplighter.gateway.wire.hosts import split_pooler
 from lamplighter.platform.gateway import LocalGateway
 from lamplighter.platform.metrics import CONTENT_TYPE, EndpointNumbers, Numbers
@@ -41,12 +41,14 @@ def door_at(doors: Mapping[str, Door], host: str, port: int | None) -> Door | No
 
 
 async def target_of(gateway: LocalGateway, host: str, port: int | None) -> Target:
-    """Raises UnknownHost."""
+    """Where the gateway lets our own programs in, by any address that it listens on. Raises UnknownHost, TooBusy."""
     door = door_at(gateway.doors, host, port)
     if door is None:
         raise UnknownHost(host)
     admits = None if door.allowed is None else partial(_admits, door.allowed)
-    return Target(gateway.address, door.port, admits)
+    if (at := gateway.doors_dir) is None:
+        raise TooBusy("the gateway is being started; try again later")
+    return Target(str(at), door.port, admits)
 
 
 def _admits(rules: tuple[str, ...], address: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,7 @@ class LocalPlane:
         ports: tuple[int, int],
         compute_ports: tuple[int, int],
         poolers: Poolers | None,
+        listen: str,
         progress: Callable[[str], None],
     ) -> None:
         self._volumes = volumes
@@ -78,6 +80,9 @@ class LocalPlane:
         self._ports = ports
         self._compute_ports = compute_ports
         self._poolers = poolers
+        self._listen = listen
+        #: Where the search for private ports goes on; begun anywhere, for others on this host search too.
+        self._last_private = random.randint(*compute_ports)  # noqa: S311 - no secret
         #: Ports that were chosen a moment ago, whose owners do not listen yet.
         self._chosen: set[int] = set()
         self._progress = progress
@@ -173,13 +178,17 @@ class LocalPlane:
         return not self._ports[0] <= port <= self._ports[1]
 
     def _private_port(self, tried: set[int]) -> int:
-        """A port for a postmaster or pooler, which the gateway alone is told."""
+        """A port for a postmaster or pooler, which the gateway alone is told.
+
+        The next one, and not the first that is free: a route not yet withdrawn must not lead to another compute.
+        """
         used = {one.port for one in self._supervisor.list()} | self._chosen | tried
         if self._poolers is not None:
             used |= {one.port for one in self._poolers.list()}
-        for port in range(self._compute_ports[0], self._compute_ports[1] + 1):
+        for port in in_turn(self._compute_ports, self._last_private):
             if port not in used and can_listen(LISTEN, port):
                 self._chosen.add(port)
+                self._last_private = port
                 return port
         raise Unprocessable(
             f"no port from {self._compute_ports[0]} to {self._compute_ports[1]} is free for another compute; suspend"
@@ -297,15 +306,23 @@ class LocalPlane:
         build = self._binaries.find(major)
         return build is not None and build.has_openssl
 
-    def free_port(self, taken: frozenset[int]) -> int:
-        for port in range(self._ports[0], self._ports[1] + 1):
-            if port not in taken and can_listen(LISTEN, port):
+    def free_port(self, taken: frozenset[int], *, after: int | None) -> int:
+        for port in in_turn(self._ports, after):
+            if port not in taken and can_listen(self._listen, port):
                 return port
         raise Unprocessable(
             f"no port from {self._ports[0]} to {self._ports[1]} is free for another endpoint; delete endpoints, "
             "or give `lamp up` a wider range (--endpoint-ports)",
             code="ENDPOINTS_LIMIT_EXCEEDED",
         )
+
+
+def in_turn(ports: tuple[int, int], after: int | None) -> Iterator[int]:
+    """All of a range, both ends included, beginning behind `after`. Pure."""
+    first, last = ports
+    begin = first if after is None or not first <= after < last else after + 1
+    yield from range(begin, last + 1)
+    yield from range(first, begin)
 
 
 def can_listen(address: str, port: int) -> bool:

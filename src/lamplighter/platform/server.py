@@ -61,6 +61,7 @@ EXPIRE_SECONDS = 10.0
 INSIST_SECONDS = 1.0
 USAGE_SECONDS = 1.0
 LOOK_SECONDS = 1.0
+RESYNC_SECONDS = 15.0
 WRITE_USAGE_SECONDS = 10.0
 CERTIFICATE_SECONDS = 10.0
 PRUNE_SECONDS = 6 * 3600.0
@@ -387,6 +388,7 @@ async def _background(
         asyncio.create_task(_every(MEASURE_SECONDS, reconciler.measure, "measure"), name="measure"),
         asyncio.create_task(_every(EXPIRE_SECONDS, control.branches.delete_expired, "expire"), name="expire"),
         asyncio.create_task(_every(LOOK_SECONDS, look, "idle"), name="idle"),
+        asyncio.create_task(_every(RESYNC_SECONDS, control.doors.resync, "doors"), name="doors"),
         asyncio.create_task(_every(LOOK_SECONDS, gateway.count_redirected, "redirects"), name="redirects"),
         asyncio.create_task(
             _every(WRITE_USAGE_SECONDS, control.idle.write_usage, "compute usage"), name="compute usage"

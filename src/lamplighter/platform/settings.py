@@ -85,6 +85,8 @@ class Settings(BaseSettings):
         first, second = sorted((self.endpoint_ports, self.compute_ports))
         if first[1] >= second[0]:
             raise ValueError("the ranges of --endpoint-ports and --compute-ports must not overlap")
+        if self.domain and any(low <= self.domain_port <= high for low, high in (first, second)):
+            raise ValueError("--domain-port must be in neither --endpoint-ports nor --compute-ports")
         return self
 
     @field_validator("endpoint_ports", "compute_ports")

@@ -197,7 +197,7 @@ class TestStreams:
         words = " ".join([sys.executable, "-m", "lamplighter", "up", "--port", "0", *PORTS])
         command = f"exec {words} --data-dir {lamp_down.data_dir} <&- >&- 2>&-"
         process = subprocess.Popen(["sh", "-c", command], start_new_session=True)
-        wait_for((lamp_down.data_dir / "platform.json").exists, what="the start")
+        wait_for((lamp_down.data_dir / "platform.json").exists, seconds=90, what="the start")
         assert {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)} == {os.devnull}
         self.check_serves(cli, lamp_down, process)
 

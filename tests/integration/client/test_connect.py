@@ -59,26 +59,18 @@ class TestRealBranches:
                 return conn.execute("select current_database(), current_user").fetchone()
 
     def test_a_suspended_endpoint_is_waited_for(self, lamp: Lamp, neon: Neon) -> None:
-        """Until somebody starts it; when nobody does, the error says how."""
+        """It wakes by the connection itself. One that is disabled does not, and the error says so."""
         made = lamp.project()
         project_id, endpoint_id = made["project"]["id"], made["endpoints"][0]["id"]
         lamp.call("POST", f"/projects/{project_id}/endpoints/{endpoint_id}/suspend")
         lamp.settle(project_id)
-        with pytest.raises(DeadlineExceeded) as caught:
-            neon.connect(project_id, timeout=0.3)
-        assert "refused" in str(caught.value)
-        assert "neon.endpoints.start" in str(caught.value)
-        rows: list[Any] = []
-
-        def connect() -> None:
-            with neon.connect(project_id, autocommit=True) as conn:
-                rows.append(conn.execute("select 1").fetchone())
-
-        thread = threading.Thread(target=connect)
-        thread.start()
-        lamp.call("POST", f"/projects/{project_id}/endpoints/{endpoint_id}/start")
-        thread.join(90)
-        assert rows == [(1,)]
+        with neon.connect(project_id, autocommit=True) as conn:
+            assert conn.execute("select 1").fetchone() == (1,)
+        lamp.settle(project_id)
+        lamp.call("PATCH", f"/projects/{project_id}/endpoints/{endpoint_id}", {"endpoint": {"disabled": True}})
+        lamp.settle(project_id)
+        with pytest.raises(ConnectionFailed, match="has been disabled"):
+            neon.connect(project_id, timeout=1)
 
     def test_a_branch_with_a_password_of_its_own_is_named(self, lamp: Lamp, neon: Neon) -> None:
         made = lamp.project()

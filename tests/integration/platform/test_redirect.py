@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 import socket
 import subprocess
@@ -295,6 +296,29 @@ async def test_what_dead_platforms_have_left_is_found_and_removed(tmp_path: Path
     finally:
         await dead.clear()
         await alive.clear()
+
+
+def test_lamp_doctor_removes_what_dead_platforms_have_left_when_asked_to(tmp_path: Path) -> None:
+    """In a network of its own, for it removes those of every platform; a table that is not ours stays."""
+    left = Redirects(tmp_path / "dead").name
+    script = f"""
+        nft add table inet somebody
+        "$0" -c '
+import asyncio, pathlib, sys
+from lamplighter.platform.redirect import Redirects
+asyncio.run(Redirects(pathlib.Path(sys.argv[1])).replace_all([]))' {tmp_path / "dead"}
+        doctor() {{ "$0" -m lamplighter doctor --data-dir {tmp_path / "new"} "$@" 2>&1 || true; }}
+        doctor; echo ==; nft list tables; echo ==; doctor --fix; echo ==; nft list tables
+    """
+    command = ["unshare", "--net", "sh", "-ec", f"ip link set lo up\n{script}", sys.executable]
+    env = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "LAMP_PORT": "0"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    told, before, mended, after = done.stdout.split("==")
+    assert f"nftables table {left} is of a platform that does not run" in told
+    assert f"table inet {left}" in before
+    assert f"Removed the nftables table {left}" in mended
+    assert "kernel redirect:" not in mended
+    assert after.split("\n")[1:-1] == ["table inet somebody"]
 
 
 def test_it_works_here_and_trying_it_leaves_nothing() -> None:

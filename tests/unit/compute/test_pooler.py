@@ -18,6 +18,7 @@ from lamplighter.compute.pooler_config import (
     PoolerSpec,
     Users,
     locked_verifier,
+    may_be_role,
     parse_users,
     parse_version,
     pool_size,
@@ -223,3 +224,14 @@ def test_a_log_lies_where_logs_lie(tmp_path):
     here = pooler_places(tmp_path / "run", "ep-one", None)
     assert here.log == here.home / "pooler.log"
     assert pooler_places(tmp_path / "run", "ep-one", tmp_path / "log").log == tmp_path / "log/ep-one.pooler.log"
+
+
+@given(names)
+def test_a_name_is_of_a_role_of_users_if_postgres_would_not_cut_it_off(name):
+    assert may_be_role(name) == (name not in PLATFORM_ROLES)
+    assert not may_be_role(name + "a" * 63)
+
+
+@pytest.mark.parametrize("name", ["", *PLATFORM_ROLES, "half a character \ud800", "zero\0", "a" * 64])
+def test_what_cannot_be_a_role_of_users(name):
+    assert not may_be_role(name)

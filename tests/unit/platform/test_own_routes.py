@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
 from lamplighter.control.ports import Door
-from lamplighter.platform.own_routes import door_at
+from lamplighter.gateway.ports import Route
+from lamplighter.gateway.routes import RouteTable
+from lamplighter.gateway.serverless import NotAllowed, TooBusy
+from lamplighter.gateway.web import Doors
+from lamplighter.platform.own_routes import door_at, target_of
 
 A = Door("ep-a", "p", 20_000, 20_001, "awake")
 B = Door("ep-b", "p", 20_002, 20_003, "asleep")
@@ -30,3 +40,34 @@ def test_what_is_no_endpoint_leads_nowhere():
     assert door_at(DOORS, "127.0.0.1", 5432) is None
     assert door_at(DOORS, "169.254.169.254", 80) is None
     assert door_at({}, "ep-a", 20_000) is None
+
+
+@dataclass
+class Told:
+    """What of the gateway matters here."""
+
+    doors_dir: Path | None
+    doors: dict[str, Door] = field(default_factory=lambda: DOORS)
+
+
+CLOSED = Door("ep-c", "p", 20_004, 20_005, "asleep", ("192.0.2.77",))
+
+
+@pytest.mark.parametrize("door", [A, CLOSED])
+async def test_a_callers_address_is_looked_at_once(door: Door):
+    """Then it goes by the Unix door, which asks neither for it nor for TLS, whatever address the gateway listens on."""
+    gateway = cast("Any", Told(Path("/run/g.sock.d"), {door.endpoint_id: door}))
+    table = RouteTable()
+    table.set(Route(door.endpoint_id, "p", "asleep", door.port, allowed=door.allowed))
+    inside = Doors(table, address="192.0.2.2", unix=Path("/run/g.sock.d"))
+    for target in (await target_of(gateway, door.endpoint_id, None), await inside.resolve(door.endpoint_id, None)):
+        assert target.unix_path == f"/run/g.sock.d/.s.PGSQL.{door.port}"
+        target.check("192.0.2.77")
+        if door.allowed is not None:
+            with pytest.raises(NotAllowed):
+                target.check("127.0.0.1")
+
+
+async def test_a_gateway_that_is_away_is_told():
+    with pytest.raises(TooBusy, match="being started"):
+        await target_of(cast("Any", Told(None)), "ep-a", None)

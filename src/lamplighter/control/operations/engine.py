@@ -72,7 +72,7 @@ class Recipe:
     `on_finish` gets the operation and a connection inside the transaction that records its end as finished: what it
     writes there is committed with that end or not at all, and costs no commit of its own. It is not called when the
     lease is gone or a step raised `Skip`. It must do nothing but a little SQL on that connection. When it raises, that
-    counts as the failure of a step; the steps before it do not run again.
+    counts as the failure of the last step, which runs again; the steps before it do not.
 
     `persistent` is for what must happen in the end, such as a deletion whose rows are hidden already. `Permanent` then
     is a failure like others. When the operation fails for its client, or is cancelled since one before it in its group
@@ -342,6 +342,8 @@ class Engine:
                 return await self._end(run, outcome)
             except _NotFinished as failed:
                 outcome = failed.error
+                # What the last step has brought about does not hold any more: it is to be run again.
+                run.operation = replace(run.operation, steps_done=run.operation.steps_done[:-1])
         failures = run.operation.failures_count + 1
         error = _describe(outcome)
         verdict = self._judge(run.operation, outcome, failures)

@@ -5,12 +5,14 @@ counted. Not served: logging in with a JWT, and COPY over HTTP.
 """
 
 from lamplighter.gateway.serverless.app import UVICORN, Serverless, app
-from lamplighter.gateway.serverless.errors import NotAllowed, ServerlessError, UnknownHost
+from lamplighter.gateway.serverless.errors import NotAllowed, ServerlessError, TooBusy, UnknownHost
+from lamplighter.gateway.serverless.http import BEGAN
 from lamplighter.gateway.serverless.limits import Limits
 from lamplighter.gateway.serverless.targets import Resolve, Target
 from lamplighter.gateway.serverless.warm import Warmth
 
 __all__ = [
+    "BEGAN",
     "UVICORN",
     "Limits",
     "NotAllowed",
@@ -18,6 +20,7 @@ __all__ = [
     "Serverless",
     "ServerlessError",
     "Target",
+    "TooBusy",
     "UnknownHost",
     "Warmth",
     "app",

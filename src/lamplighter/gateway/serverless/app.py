@@ -12,12 +12,14 @@ from lamplighter.gateway.serverless.targets import Resolve
 from lamplighter.gateway.serverless.warm import Warm, Warmth
 
 #: What uvicorn must be told for it, as keyword arguments of its Config. h11 bounds a request's head, not so httptools.
-#: A message of a WebSocket is whole before it is passed on. What Postgres says is seldom worth compressing.
+#: A message of a WebSocket is whole before it is passed on, also of a client that is not logged in. What Postgres says
+#: is seldom worth compressing. Headers that a proxy would set are nobody's word: `allowed_ips` go by the address.
 UVICORN: Final[dict[str, Any]] = {
     "http": "h11",
     "server_header": False,
     "ws": "websockets-sansio",
-    "ws_max_size": 64 * MEBIBYTE,
+    "proxy_headers": False,
+    "ws_max_size": 16 * MEBIBYTE,
     "ws_per_message_deflate": False,
     "ws_ping_interval": 30.0,
     "ws_ping_timeout": 60.0,
@@ -31,6 +33,11 @@ class Serverless:
         self.warm = Warm(warmth)
         self._http = http.SqlOverHttp(resolve, self.warm, limits)
         self._websocket = websocket.PostgresOverWebSocket(resolve, limits, connect_seconds=warmth.connect_seconds)
+
+    @property
+    def held(self) -> int:
+        """Bytes of bodies and rows that requests hold at this moment."""
+        return self._http.held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

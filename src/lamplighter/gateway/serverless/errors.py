@@ -6,7 +6,9 @@ ServerlessError              `status`: of HTTP; only of a 400 does Neon's driver
 │   └── NotAvailable         a part of Neon that is not served here
 ├── UnknownHost              400: no endpoint of ours (`host`)
 ├── NotAllowed               400: the endpoint's `allowed_ips` do not name this address (`client`)
+├── TooManyIterations        400: a role's password asks for too many iterations of SCRAM (`iterations`, `limit`)
 ├── RequestTooLarge          413 (`limit`)
+├── RequestTooSlow           408 (`seconds`)
 ├── ResponseTooLarge         507 (`limit`)
 ├── TooBusy                  503: try again later
 ├── BadAnswer                500: Postgres sent what is no UTF-8
@@ -66,6 +68,18 @@ class NotAllowed(ServerlessError):
         super().__init__(texts.ip_not_allowed(client))
 
 
+class TooManyIterations(ServerlessError):
+    """the role's password asks for too many iterations of SCRAM"""
+
+    def __init__(self, iterations: int, limit: int) -> None:
+        self.iterations = iterations
+        self.limit = limit
+        super().__init__(
+            f"the role's password asks for {iterations} iterations of SCRAM, and at most {limit} are done here: "
+            "set scram_iterations lower and the password anew"
+        )
+
+
 class RequestTooLarge(ServerlessError):
     """request is too large"""
 
@@ -74,6 +88,16 @@ class RequestTooLarge(ServerlessError):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"request is too large (max is {limit} bytes)")
+
+
+class RequestTooSlow(ServerlessError):
+    """request took too long to arrive"""
+
+    status = 408
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"request took longer than {seconds:g} seconds to arrive")
 
 
 class ResponseTooLarge(ServerlessError):

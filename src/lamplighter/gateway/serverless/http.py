@@ -17,6 +17,7 @@ from lamplighter.gateway.serverless.errors import (
     BadConnectionString,
     NotAvailable,
     RequestTooLarge,
+    RequestTooSlow,
     ServerlessError,
 )
 from lamplighter.gateway.serverless.limits import Budget, Limits, Share
@@ -28,6 +29,8 @@ from lamplighter.gateway.serverless.warm import Warm
 log = structlog.get_logger(__name__)
 
 PATH = "/sql"
+#: In a scope: the event loop's time when the first byte of the request came, where whoever serves the app knows it.
+BEGAN = "lamplighter.began"
 _PREFLIGHT = {
     "allow": "OPTIONS, POST",
     "access-control-allow-headers": "Authorization, Neon-Connection-String, Neon-Raw-Text-Output, Neon-Array-Mode, "
@@ -56,10 +59,15 @@ class SqlOverHttp:
         self._resolve = resolve
         self._warm = warm
         self._limits = limits
-        self._budget = Budget(limits.together)
+        self._budget = Budget(limits.together, of_caller=limits.caller)
+
+    @property
+    def held(self) -> int:
+        """Bytes of bodies and rows."""
+        return self._budget.held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._budget.share() as share:
+        with self._budget.share(_client(scope)) as share:
             try:
                 answer = await self._routed(scope, receive, share)
             except _Left:
@@ -74,7 +82,9 @@ class SqlOverHttp:
         try:
             return await self._answer(scope, receive, share)
         except ServerlessError as error:
-            return Answer(error.status, answers.error(error.message, error.fields).encode(), _json())
+            # What is still to come of a request that was too slow is not waited for.
+            more = {"connection": "close"} if isinstance(error, RequestTooSlow) else {}
+            return Answer(error.status, answers.error(error.message, error.fields).encode(), _json() | more)
         except _Left:
             raise
         except Exception:
@@ -94,9 +104,19 @@ class SqlOverHttp:
         connection = connection_string.parse(headers["neon-connection-string"])
         target = await self._resolve(connection.host, connection.port)
         target.check(_client(scope))
-        work = read_body(await _body(receive, headers, self._limits.request, share))
+        work = read_body(await self._body(scope, receive, headers, share))
         body = await _unless_left(self._run(target, connection, work, how, share), receive)
         return Answer(200, body.encode(), _json() | (how.echoed if work.batch else {}))
+
+    async def _body(self, scope: Scope, receive: Receive, headers: Mapping[str, str], share: Share) -> bytes:
+        """Raises RequestTooLarge, TooBusy, RequestTooSlow."""
+        seconds = self._limits.request_seconds
+        began = scope.get(BEGAN, asyncio.get_running_loop().time())
+        try:
+            async with asyncio.timeout_at(began + seconds):
+                return await _body(receive, headers, self._limits.request, share)
+        except TimeoutError as error:
+            raise RequestTooSlow(seconds) from error
 
     async def _run(self, target: Target, connection: Connection, work: Work, how: Manner, share: Share) -> str:
         async with self._warm.session(target, connection) as session:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -13,43 +15,68 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """In bytes: a request's body, the rows of an answer, all bodies and rows at one time.
+    """In bytes: a request's body, the rows of an answer, all bodies and rows at one time, and of these one caller's.
 
+    `request_seconds`: so long a request may take to arrive, from its first byte to its last.
     `hello_seconds`: so long a WebSocket's client has to send its startup and its password, each.
     """
 
     request: int = 64 * MEBIBYTE
     response: int = 64 * MEBIBYTE
     together: int = 512 * MEBIBYTE
+    caller: int = 128 * MEBIBYTE
+    request_seconds: float = 30.0
     hello_seconds: float = 15.0
 
 
 class Budget:
-    """Bytes that all requests together hold."""
+    """Bytes that all requests together hold: at most `most`, and at most `of_caller` of them for one address."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, of_caller: int) -> None:
         self._most = most
+        self._of_caller = of_caller
+        self._by_caller: Counter[str] = Counter()
         self.held = 0
 
-    def share(self) -> Share:
-        return Share(self)
+    def share(self, caller: str | None) -> Share:
+        return Share(self, _network(caller or ""))
 
-    def take(self, count: int) -> None:
-        if self.held + count > self._most:
+    def take(self, caller: str, count: int) -> None:
+        """Raises TooBusy."""
+        if self.held + count > self._most or self._by_caller[caller] + count > self._of_caller:
             raise TooBusy
         self.held += count
+        self._by_caller[caller] += count
+
+    def give_back(self, caller: str, count: int) -> None:
+        self.held -= count
+        self._by_caller[caller] -= count
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
+
+
+def _network(address: str) -> str:
+    """Who has one IPv6 address has billions of them."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4 or found.ipv4_mapped is not None:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class Share:
     """What one request holds of it, given back at the end of the block."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, caller: str) -> None:
         self._budget = budget
+        self._caller = caller
         self._held = 0
 
     def take(self, count: int) -> None:
         """Raises TooBusy."""
-        self._budget.take(count)
+        self._budget.take(self._caller, count)
         self._held += count
 
     def __enter__(self) -> Self:
@@ -58,5 +85,5 @@ class Share:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self._budget.held -= self._held
+        self._budget.give_back(self._caller, self._held)
         self._held = 0

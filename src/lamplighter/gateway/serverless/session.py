@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import array
 import asyncio
+import base64
 import contextlib
 import fcntl
 import select
 import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 
+from lamplighter.gateway.serverless.asked import Cost, NotUnderstood, Watch
 from lamplighter.gateway.serverless.connection_string import Connection
 from lamplighter.gateway.serverless.diagnostics import login_failed, sql_failed
-from lamplighter.gateway.serverless.errors import ConnectionLost, ResponseTooLarge, SqlFailed
+from lamplighter.gateway.serverless.errors import ConnectionLost, ResponseTooLarge, SqlFailed, TooManyIterations
+from lamplighter.gateway.serverless.hashing import apart
 from lamplighter.gateway.serverless.targets import Target
+from lamplighter.gateway.wire import scram
 
 #: Rows that libpq hands over at once: few enough to count their bytes in time.
 CHUNK_ROWS = 128
 CANCEL_SECONDS = 5.0
 RESET_SECONDS = 5.0
+#: Iterations of SCRAM that libpq may do in the event loop: some ten milliseconds. Postgres' own default is 4,096.
+CHEAP_ITERATIONS = 10_000
+#: Beyond that they are done apart, by libpq 18, which takes the keys that come out; older ones only take the password.
+MOST_ITERATIONS = scram.MOST_ITERATIONS if pq.version() >= 18_00_00 else CHEAP_ITERATIONS
 
 _ROWS = {pq.ExecStatus.TUPLES_OK, pq.ExecStatus.TUPLES_CHUNK, pq.ExecStatus.SINGLE_TUPLE}
 _DONE = {*_ROWS, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY}
@@ -179,14 +188,57 @@ class Session:
 
 
 async def connect(target: Target, connection: Connection, *, seconds: float) -> Session:
-    """Log in, which may wake the endpoint first. Raises SqlFailed as the server said it, and ConnectionLost."""
-    pgconn = pq.PGconn.connect_start(conninfo(target, connection).encode())
+    """Log in, which may wake the endpoint first. Raises SqlFailed as the server said it, and ConnectionLost.
+
+    Raises TooManyIterations for a role whose password would cost us too much.
+    """
     try:
         async with asyncio.timeout(seconds):
-            await _log_in(pgconn)
+            try:
+                return await _connected(target, connection)
+            except _Costly as costly:
+                return await _connected(target, connection, await _Keys.made(connection, costly.cost))
     except TimeoutError as error:
-        pgconn.finish()
         raise ConnectionLost(f"the endpoint did not answer within {seconds:g} seconds") from error
+    except _Costly as error:
+        raise ConnectionLost("the role's password was changed during the login") from error
+
+
+class _Costly(Exception):
+    """libpq would have to hash for long."""
+
+    def __init__(self, cost: Cost) -> None:
+        self.cost = cost
+        super().__init__(f"{cost.iterations} iterations")
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What libpq would have computed at this cost."""
+
+    cost: Cost
+    client: str
+    server: str
+
+    @classmethod
+    async def made(cls, connection: Connection, cost: Cost) -> _Keys:
+        """Raises TooManyIterations."""
+        if cost.iterations > MOST_ITERATIONS:
+            raise TooManyIterations(cost.iterations, MOST_ITERATIONS)
+        keys = await apart(partial(scram.keys_of, connection.password.encode(), cost.salt, cost.iterations))
+        return cls(cost, *(base64.b64encode(key).decode() for key in (keys.client_key, keys.server_key)))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        return {"scram_client_key": self.client, "scram_server_key": self.server}
+
+
+async def _connected(target: Target, connection: Connection, keys: _Keys | None = None) -> Session:
+    """Raises _Costly where libpq would have to hash for long, unless `keys` are what would come out."""
+    more = keys.parameters if keys is not None else {}
+    pgconn = pq.PGconn.connect_start(conninfo(target, connection, **more).encode())
+    try:
+        await _log_in(pgconn, keys.cost if keys is not None else None)
     except BaseException:
         pgconn.finish()
         raise
@@ -194,21 +246,31 @@ async def connect(target: Target, connection: Connection, *, seconds: float) -> 
     return Session(pgconn)
 
 
-async def _log_in(pgconn: PGconn) -> None:
+async def _log_in(pgconn: PGconn, paid: Cost | None) -> None:
+    watch = Watch()
     while pgconn.status != pq.ConnStatus.BAD:
         status = pgconn.connect_poll()
         if status == pq.PollingStatus.OK:
             return
         if status == pq.PollingStatus.FAILED:
             break
-        await _ready(pgconn.socket, _READ if status == pq.PollingStatus.READING else _WRITE)
+        if status == pq.PollingStatus.WRITING:
+            await _ready(pgconn.socket, _WRITE)
+            continue
+        await _ready(pgconn.socket, _READ)
+        try:
+            cost = await watch.ahead(pgconn.socket)
+        except NotUnderstood as error:
+            raise ConnectionLost("the endpoint does not answer as Postgres does") from error
+        if cost is not None and cost != paid and (paid is not None or cost.iterations > CHEAP_ITERATIONS):
+            raise _Costly(cost)
     message = pgconn.get_error_message()
     # What libpq says before concerns this host alone: addresses and paths.
     why = message.strip().partition("\n")[0].rpartition(" failed: ")[2]
     raise login_failed(message) or ConnectionLost(f"the endpoint does not answer: {why}")
 
 
-def conninfo(target: Target, connection: Connection) -> str:
+def conninfo(target: Target, connection: Connection, **more: str) -> str:
     """Everything that libpq would else take from the environment of this process is said."""
     unix = target.unix_path is not None
     return make_conninfo(
@@ -229,6 +291,7 @@ def conninfo(target: Target, connection: Connection) -> str:
         # Whoever might have taken the port must not be told the password.
         require_auth="scram-sha-256",
         target_session_attrs="any",
+        **more,
     )
 
 

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
+from functools import partial
 from urllib.parse import parse_qs
 
 import structlog
@@ -18,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from lamplighter.gateway.serverless.connection_string import host_and_port, options_for_postgres
 from lamplighter.gateway.serverless.errors import BadConnectionString, ServerlessError
+from lamplighter.gateway.serverless.hashing import apart
 from lamplighter.gateway.serverless.limits import Limits
 from lamplighter.gateway.serverless.login import Login
 from lamplighter.gateway.serverless.targets import Resolve, Target
@@ -210,7 +212,8 @@ async def _log_in(
         piece = await reader.read(_CHUNK)
         if not piece:
             raise Malformed("the endpoint closed the connection during the login", code="08006")
-        answer = login.feed(piece)
+        # It may hash the password for long.
+        answer = await apart(partial(login.feed, piece))
         if login.over:
             return login.to_client, login.welcome
 

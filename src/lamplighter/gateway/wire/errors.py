@@ -4,7 +4,8 @@ WireError
 ├── Malformed          bytes that are not what the protocol says
 ├── TooLarge           more bytes than a message of its kind may have
 ├── Refused            well-formed, but not acceptable: a channel binding that does not hold, an unknown extension
-│   └── PasswordFailed the proof does not belong to the role's password, or there is no such role
+│   ├── PasswordFailed the proof does not belong to the role's password, or there is no such role
+│   └── TooManyIterations  a login that would cost us too much (`iterations`, `limit`)
 └── ServerUnproven     the server we log in to does not know the password
 """
 
@@ -51,6 +52,18 @@ class PasswordFailed(Refused):
     def __init__(self, user: str) -> None:
         self.user = user
         super().__init__(f'password authentication failed for user "{user}"')
+
+
+class TooManyIterations(Refused):
+    """The role's password asks for too many iterations of SCRAM."""
+
+    def __init__(self, iterations: int, limit: int) -> None:
+        self.iterations = iterations
+        self.limit = limit
+        super().__init__(
+            f"the role's password asks for {iterations} iterations of SCRAM, and at most {limit} are done here: "
+            "set scram_iterations lower and the password anew"
+        )
 
 
 class ServerUnproven(WireError):

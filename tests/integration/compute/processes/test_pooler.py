@@ -29,6 +29,7 @@ from lamplighter.compute.pooler import PoolerPatience, Poolers
 from lamplighter.compute.pooler_config import PREPARED_SINCE, QUIT_SINCE
 from lamplighter.compute.pooler_errors import PoolerFailed, PoolerPortTaken
 from lamplighter.compute.pooler_program import PoolerProgram, find_pooler
+from lamplighter.compute.pooler_roles import Limits, read_digest
 from lamplighter.compute.ports import Changes, RoleSpec
 from lamplighter.compute.user import drop_prefix
 
@@ -54,6 +55,8 @@ class Pooled:
     port: int
     crashes: list[tuple[str, str]] = field(default_factory=list)
     made: list[Poolers] = field(default_factory=list)
+    #: How often poolers have read all roles.
+    reads: int = 0
 
     @property
     def id(self) -> str:
@@ -69,13 +72,24 @@ class Pooled:
         values: dict[str, Any] = {
             "program": self.program,
             "owner": self.house.owner,
-            "connect": supervisor.connect,
+            "connect": self.connect,
             "running": lambda compute_id: supervisor.status(compute_id).state == "running",
             "on_crash": lambda compute_id, why: self.crashes.append((compute_id, why)),
             "patience": PoolerPatience(poll=NEVER, first_pause=0.01),
         }
         self.made.append(Poolers(self.house.run_dir, **(values | settings)))
         return self.made[-1]
+
+    async def connect(self, compute_id: str, dbname: str) -> Session:
+        session: Session = await self.project.supervisor.connect(compute_id, dbname)
+        execute = session.execute
+
+        async def counting(query: Any, *args: Any, **values: Any) -> Any:
+            self.reads += b"LIMIT" in query if isinstance(query, bytes) else 0
+            return await execute(query, *args, **values)
+
+        session.execute = counting  # type: ignore[method-assign]
+        return session
 
     async def start(self, poolers: Poolers | None = None, **values: Any) -> int:
         given = {"port": self.port, "socket": self.project.supervisor.socket(self.id), "cu": 0.25} | values
@@ -423,6 +437,124 @@ async def test_no_other_user_of_the_host_reaches_the_socket(pooled: Pooled) -> N
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert "Permission denied" in done.stderr
     assert pooled.files.users.stat().st_mode & 0o007 == 0
+
+
+# Very many roles
+
+
+async def test_roles_are_read_only_when_one_has_changed(pooled: Pooled) -> None:
+    await pooled.start()
+    before = pooled.reads
+    assert before > 0
+    for _ in range(5):
+        await pooled.poolers.reload(pooled.id)
+        assert await pooled.poolers.verifier(pooled.id, "app_owner") is not None
+        assert await pooled.poolers.verifier(pooled.id, "nobody") is None
+    assert pooled.reads == before
+    await pooled.admin("CREATE ROLE other LOGIN PASSWORD 'it'")
+    await pooled.poolers.reload(pooled.id)
+    assert pooled.reads == before + 1
+    await pooled.gets_in(user="other", password="it")
+
+
+async def test_the_digest_tells_each_change_and_no_others(pooled: Pooled) -> None:
+    async with (
+        await pooled.project.supervisor.connect(pooled.id) as session,
+        await pooled.project.supervisor.connect(pooled.id) as other,
+    ):
+        seen = [await read_digest(session)]
+        for statement in (
+            "CREATE ROLE one LOGIN PASSWORD 'it'",
+            "ALTER ROLE one PASSWORD 'that'",
+            "ALTER ROLE one NOLOGIN",
+            "ALTER ROLE one VALID UNTIL '2999-01-01'",
+            "ALTER ROLE one RENAME TO two",
+            "CREATE ROLE one",
+            "DROP ROLE two",
+        ):
+            await other.execute(statement.encode())
+            seen.append(await read_digest(session))
+            assert await read_digest(session) == seen[-1]
+        assert len(set(seen)) == len(seen)
+        await other.execute("CREATE TABLE public.t (a int)")
+        await other.execute("DROP TABLE public.t")
+        async with other.transaction(force_rollback=True):
+            await other.execute("CREATE ROLE three")
+        assert await read_digest(session) == seen[-1]
+
+
+async def test_a_role_whose_time_runs_out_is_locked_though_nobody_changed_it(pooled: Pooled, until: Any) -> None:
+    await pooled.start(pooled.another(patience=PoolerPatience(poll=0.02)))
+    await pooled.admin(
+        "DO $$BEGIN EXECUTE format('CREATE ROLE brief LOGIN PASSWORD ''it'' VALID UNTIL %L', now() + '2 s'); END$$"
+    )
+
+    async def gets_in() -> bool:
+        return let_in(await asyncio.to_thread(knock, pooled.port, "brief", "app", "it"))
+
+    async def stays_out() -> bool:
+        return not await gets_in()
+
+    await until(gets_in)
+    await until(stays_out)
+
+
+async def test_roles_beyond_the_limit_stay_out_and_the_older_ones_are_followed(pooled: Pooled) -> None:
+    poolers = pooled.another(limits=Limits(roles=3, at_once=0))
+    await pooled.start(poolers)
+    await pooled.admin(*(f"CREATE ROLE r{number} LOGIN PASSWORD 'it'" for number in range(2)))
+    await poolers.reload(pooled.id)
+    await pooled.gets_in(user="r1", password="it")
+    await pooled.admin("CREATE ROLE r2 LOGIN PASSWORD 'it'")
+    assert await poolers.verifier(pooled.id, "r2") is None
+    assert "failed" in await pooled.refused(user="r2", password="it")
+    await pooled.admin("ALTER ROLE r1 PASSWORD 'that'")
+    await poolers.reload(pooled.id)
+    await pooled.gets_in(user="r1", password="that")
+    await pooled.admin("DROP ROLE r0")
+    assert await poolers.verifier(pooled.id, "r2") is not None
+    await pooled.gets_in(user="r2", password="it")
+    assert not let_in(await asyncio.to_thread(knock, pooled.port, "r0", "app", ""))
+
+
+async def test_when_too_many_are_gone_it_starts_afresh_without_them(pooled: Pooled, until: Any) -> None:
+    poolers = pooled.another(limits=Limits(locked=10))
+    pid = await pooled.start(poolers)
+    names = [f"r{number}" for number in range(12)]
+    await pooled.admin(*(f"CREATE ROLE {name} LOGIN PASSWORD 'it'" for name in names))
+    await poolers.reload(pooled.id)
+    await pooled.gets_in(user="r0", password="it")
+    await pooled.admin(*(f"DROP ROLE {name}" for name in names))
+    await poolers.reload(pooled.id)
+    await until(lambda: poolers.status(pooled.id).pid not in (None, pid))
+    assert '"r0"' not in pooled.files.users.read_text()
+    assert [name for name in names if let_in(await asyncio.to_thread(knock, pooled.port, name, "app", ""))] == []
+    await pooled.gets_in()
+    assert len(pooled.processes()) == 1
+    assert pooled.crashes == []
+    # What it knows now is followed as before.
+    await pooled.admin("CREATE ROLE later LOGIN PASSWORD 'it'")
+    await poolers.reload(pooled.id)
+    await pooled.gets_in(user="later", password="it")
+
+
+async def test_a_stop_calls_off_a_fresh_start(pooled: Pooled) -> None:
+    poolers = pooled.another(limits=Limits(locked=0))
+    await pooled.start(poolers)
+    await poolers.reload(pooled.id)
+    await poolers.stop(pooled.id)
+    assert pooled.processes() == []
+    assert poolers.status(pooled.id).state == "stopped"
+
+
+async def test_logins_that_come_together_have_all_roles_read_once(pooled: Pooled) -> None:
+    await pooled.start()
+    names = [f"r{number}" for number in range(5)]
+    await pooled.admin(*(f"CREATE ROLE {name} LOGIN PASSWORD 'it'" for name in names))
+    before = pooled.reads
+    found = await asyncio.gather(*(pooled.poolers.verifier(pooled.id, name) for name in names))
+    assert None not in found
+    assert pooled.reads == before + 1
 
 
 # Life and death

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamplighter.gateway.admission import Go, WakeFirst, allowed, decide
+from lamplighter.gateway.admission import (
+    WAITING,
+    WAITING_OF_ENDPOINT,
+    Go,
+    WakeFirst,
+    allowed,
+    decide,
+    may_wait,
+)
 from lamplighter.gateway.ports import Backend, Route
 from lamplighter.gateway.refusals import Refusal
 
@@ -119,3 +127,15 @@ def test_none_is_everybody_and_empty_is_nobody():
     """As the catalog has it."""
     assert allowed("192.0.2.1", None)
     assert not allowed("192.0.2.1", ())
+
+
+@given(st.lists(st.integers(0, 30), max_size=200))
+def test_no_endpoints_take_all_the_room_to_wait_in(endpoints):
+    """However many wait, one more endpoint finds room for somebody, unless the bound is reached to the last."""
+    waiting = dict.fromkeys(range(31), 0)
+    for endpoint in endpoints:
+        for _ in range(500):
+            waiting[endpoint] += may_wait(of_endpoint=waiting[endpoint], in_all=sum(waiting.values()))
+    assert sum(waiting.values()) <= WAITING
+    assert max(waiting.values()) <= WAITING_OF_ENDPOINT
+    assert may_wait(of_endpoint=0, in_all=sum(waiting.values())) or sum(waiting.values()) == WAITING

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamplighter.gateway.wire.errors import Malformed, PasswordFailed, Refused, ServerUnproven, WireError
+from lamplighter.gateway.wire.errors import (
+    Malformed,
+    PasswordFailed,
+    Refused,
+    ServerUnproven,
+    TooManyIterations,
+    WireError,
+)
 from lamplighter.gateway.wire.scram import (
     MOST_ITERATIONS,
     PLAIN,
@@ -231,7 +238,6 @@ def test_a_proof_that_will_not_do(final, error):
         (b"r=cs,s=%,i=1", "base64"),
         (b"r=cs,s=AAAA,i=0", "iteration"),
         (b"r=cs,s=AAAA,i=-1", "iteration"),
-        (b"r=cs,s=AAAA,i=%d" % (MOST_ITERATIONS + 1), "iteration"),
         (b"m=x,r=cs,s=AAAA,i=1", "Malformed message"),
         (b"r=cs\xff,s=AAAA,i=1", "no text"),
     ],
@@ -241,6 +247,18 @@ def test_a_challenge_that_will_not_do(challenge, error):
     client.first((PLAIN,))
     with pytest.raises(Malformed, match=error):
         client.final(challenge)
+
+
+def test_a_password_is_not_hashed_for_ever():
+    """Who owns a role sets its iterations. Who has the keys already has nothing to hash."""
+    asked = b"r=cs,s=AAAA,i=%d" % (MOST_ITERATIONS + 1)
+    client = Client(nonce="c", password=b"x")
+    client.first((PLAIN,))
+    with pytest.raises(TooManyIterations, match=str(MOST_ITERATIONS + 1)):
+        client.final(asked)
+    knowing = Client(nonce="c", keys=keys_of(b"x", b"salt", 1))
+    knowing.first((PLAIN,))
+    assert knowing.final(asked)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 -- The address of the pooler beside an endpoint's own. Endpoints of before get theirs at the next start of a platform.
 alter table endpoints add column pooler_port int unique;
 
+-- The port that was given last: the next one comes after it.
+alter table platform add column last_port int;
+
 -- What an endpoint's compute was used for, an hour a row. Kept when the endpoint is gone, for it has been used.
 create table endpoint_usage (
     endpoint_id          text not null,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from lamplighter.control.features.endpoints import store
 from lamplighter.control.features.endpoints.store import DoorRow
@@ -46,6 +48,8 @@ class Doors:
         self._held: set[str] = set()
         #: Computes that are ready, and whose operation has yet to record it.
         self._opened: set[str] = set()
+        #: As long as somebody has one.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def hold(self, endpoint_id: str) -> None:
         """From now on connections wait."""
@@ -58,6 +62,10 @@ class Doors:
         self._held.discard(endpoint_id)
         self._opened.add(endpoint_id)
         await self.refresh(endpoint_id=endpoint_id)
+
+    def is_open(self, endpoint_id: str) -> bool:
+        """Whether its compute is ready, and the catalog does not say so yet."""
+        return endpoint_id in self._opened
 
     async def release(self, endpoint_id: str) -> None:
         """The door shows again what the catalog says."""
@@ -72,14 +80,37 @@ class Doors:
 
     async def drop(self, endpoint_id: str) -> None:
         """The endpoint is going: nobody gets in any more."""
-        self._held.discard(endpoint_id)
-        self._opened.discard(endpoint_id)
-        await self._kernel.gateway.drop_door(endpoint_id)
+        async with self._lock(endpoint_id):
+            self._held.discard(endpoint_id)
+            self._opened.discard(endpoint_id)
+            await self._kernel.gateway.drop_door(endpoint_id)
 
     async def refresh(self, *, project_id: str | None = None, endpoint_id: str | None = None) -> None:
         """Doors of a project or of one endpoint, after their rows have been committed."""
-        for door in await self.all(project_id=project_id, endpoint_id=endpoint_id):
-            await self._kernel.gateway.set_door(door)
+        if endpoint_id is not None:
+            await self._show(endpoint_id)
+            return
+        for door in await self.all(project_id=project_id):
+            await self._show(door.endpoint_id)
+
+    async def resync(self) -> None:
+        """Now and then: what the gateway was told is again what ought to be, whatever failed meanwhile."""
+        wanted = {door.endpoint_id: door for door in await self.all()}
+        told = self._kernel.gateway.doors
+        for endpoint_id in [one for one, door in wanted.items() if told.get(one) != door]:
+            await self._show(endpoint_id)
+
+    async def _show(self, endpoint_id: str) -> None:
+        # One at a time: who has read the rows before another may otherwise tell after it.
+        async with self._lock(endpoint_id):
+            for door in await self.all(endpoint_id=endpoint_id):
+                await self._kernel.gateway.set_door(door)
+
+    def _lock(self, endpoint_id: str) -> asyncio.Lock:
+        lock = self._locks.get(endpoint_id)
+        if lock is None:
+            lock = self._locks[endpoint_id] = asyncio.Lock()
+        return lock
 
     async def all(self, *, project_id: str | None = None, endpoint_id: str | None = None) -> list[Door]:
         """As they ought to be now."""
@@ -100,5 +131,7 @@ class Doors:
         async with self._kernel.catalog.transaction() as conn:
             await store.lock_ports(conn)
             for endpoint_id in await store.without_pooler_port(conn):
-                taken = await store.ports(conn)
-                await store.set_pooler_port(conn, endpoint_id, self._kernel.plane.free_port(taken))
+                taken, after = await store.ports(conn), await store.last_port(conn)
+                port = self._kernel.plane.free_port(taken, after=after)
+                await store.set_pooler_port(conn, endpoint_id, port)
+                await store.set_last_port(conn, port)

@@ -118,7 +118,9 @@ class Endpoints:
         # Ports are chosen among those that nobody has: two requests at once would choose the same.
         await store.lock_ports(conn)
         taken = await store.ports(conn)
-        port = self._kernel.plane.free_port(taken)
+        port = self._kernel.plane.free_port(taken, after=await store.last_port(conn))
+        pooler_port = self._kernel.plane.free_port(taken | {port}, after=port)
+        await store.set_last_port(conn, pooler_port)
         return await store.insert(
             conn,
             endpoint_id=new_endpoint_id(self._kernel.choice),
@@ -130,7 +132,7 @@ class Endpoints:
             region_id=check_region(wish.region_id or project.region_id),
             provisioner=wish.provisioner or project.provisioner,
             port=port,
-            pooler_port=self._kernel.plane.free_port(taken | {port}),
+            pooler_port=pooler_port,
             disabled=wish.disabled,
             passwordless_access=wish.passwordless_access,
             pending_state=None if wish.disabled else "active",
@@ -199,7 +201,7 @@ class Endpoints:
 
     def _after_update(self, endpoint: Endpoint, options: EndpointOptions, *, disabled: bool) -> list[NewOperation]:
         place = (endpoint.branch_id, endpoint.id)
-        if disabled and not endpoint.disabled and endpoint.current_state == "active":
+        if disabled and not endpoint.disabled and "active" in (endpoint.current_state, endpoint.pending_state):
             return [recipes.suspend(*place)]
         size = (endpoint.autoscaling_limit_min_cu, endpoint.autoscaling_limit_max_cu)
         if size == (options.min_cu, options.max_cu) and dict(options.settings) == endpoint.settings:
@@ -290,7 +292,8 @@ class Endpoints:
             if not wanted and last is None:
                 return True
             if last == recipes.ENDPOINT_START:
-                return False
+                # Its compute may be ready, and the start not yet recorded: then nobody would be told again.
+                return self._doors.is_open(endpoint_id) and self._kernel.plane.is_running(endpoint_id)
             if endpoint.current_state != "active":
                 await self._require_room(conn)
             await store.set_pending(conn, endpoint_id, "active", now=self._kernel.now())

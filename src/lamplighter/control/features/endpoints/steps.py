@@ -127,13 +127,18 @@ class EndpointSteps:
         if endpoint is None or endpoint.current_state != "active":
             return
         standbys = [one for one in siblings if one.type == READ_ONLY and one.current_state == "active"]
-        for one in [endpoint, *(standbys if endpoint.type == READ_WRITE else [])]:
-            await self._doors.hold(one.id)
-            await self._stop(one)
-            faults.point("endpoint.configure.after_stop")
-            await self._start(one)
-            async with self._kernel.catalog.transaction() as conn:
-                await store.set_active(conn, one.id, now=self._kernel.now())
+        group = [endpoint, *(standbys if endpoint.type == READ_WRITE else [])]
+        try:
+            for one in group:
+                await self._doors.hold(one.id)
+                await self._stop(one)
+                faults.point("endpoint.configure.after_stop")
+                await self._start(one)
+                async with self._kernel.catalog.transaction() as conn:
+                    await store.set_active(conn, one.id, now=self._kernel.now())
+        finally:
+            for one in group:
+                await self._doors.release(one.id)
 
     async def delete(self, operation: Operation) -> None:
         async with self._kernel.catalog.connection() as conn:

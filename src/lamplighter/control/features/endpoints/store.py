@@ -91,6 +91,16 @@ async def ports(conn: Connection) -> frozenset[int]:
     return frozenset(row["port"] for row in await rows.fetchall())
 
 
+async def last_port(conn: Connection) -> int | None:
+    """The port that was given last."""
+    row = await (await conn.execute("select last_port from platform")).fetchone()
+    return row["last_port"] if row else None
+
+
+async def set_last_port(conn: Connection, port: int) -> None:
+    await conn.execute("update platform set last_port = %s", (port,))
+
+
 async def without_pooler_port(conn: Connection) -> list[str]:
     """Endpoints from before there were poolers."""
     rows = await conn.execute("select id from endpoints where pooler_port is null order by id")
