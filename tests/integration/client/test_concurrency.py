@@ -4,6 +4,8 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -15,6 +17,13 @@ from lamplighter.client._sync.sender import Sender
 from lamplighter.client.pacing import WHOLE, Buckets, OwnStore, Pacer, Rate
 from support.both import KEY
 from support.scripted import Scripted, answer
+
+
+def run(main: Callable[[], Awaitable[object]], backend: str) -> None:
+    """In a thread of its own: fixtures of other modules may keep an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(anyio.run, main, backend=backend).result()
+
 
 LIMITS = {"account": Rate(300, 60), "route": Rate(150, 20)}
 EMPTY = {"projects": [], "applications": {}, "integrations": {}}
@@ -92,7 +101,7 @@ def test_tasks_share_one_client(backend):
                 group.start_soon(neon.request, "GET", f"/route/{number % 2}")
 
     with limiter.server:
-        anyio.run(main, backend=backend)
+        run(main, backend)
     assert limiter.statuses == {200: 200}
     assert set(books(store).values()) == {0}
 
@@ -128,7 +137,7 @@ def test_whatever_is_cancelled_leaves_nothing_behind(backend, seed):
                 assert (await neon.request("GET", "/route/1")).parse() == EMPTY
 
     with limiter.server:
-        anyio.run(main, backend=backend)
+        run(main, backend)
     assert ended[True] > 5
     assert ended[False] > 5
 
@@ -148,7 +157,7 @@ def test_a_deadline_in_the_line_gives_the_place_back(backend):
             assert not caught.value.sent
 
     with limiter.server:
-        anyio.run(main, backend=backend)
+        run(main, backend)
     assert not pacer._waiting
     assert limiter.server.methods == ["GET"]
 
