@@ -11,19 +11,22 @@ help: ## List the targets
 setup: .venv/.ready ## Make .venv with Lamplighter, the platform and the tools of development
 
 # uv comes by pip into .venv itself, so that nothing else need be there: Debian's Python may lack even the venv module.
+# Compiled at once: a first `lamp` would do it, or, under PYTHONDONTWRITEBYTECODE, every one (0.8 s for `lamp up`).
 .venv/.ready: pyproject.toml constraints.txt hatch_build.py src/lamplighter/gateway/relay.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Lamplighter needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/tools -c constraints.txt uv
 	.venv/tools/bin/uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" .venv
-	VIRTUAL_ENV=.venv .venv/tools/bin/uv pip install --quiet -c constraints.txt -e '.[platform]' --group dev
+	VIRTUAL_ENV=.venv .venv/tools/bin/uv pip install --quiet --compile-bytecode -c constraints.txt -e '.[platform]' --group dev
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 up: setup ## Start the platform here, in the foreground (options: make up ARGS="--port 8080")
 	@$(BIN)/lamp up $(ARGS)
 
+# In the order of pyproject.toml, and not files with many tests first: one long test would be alone at the end.
 test: setup system-tools ## Run all tests (some of them: make test ARGS="tests/unit -k plan")
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Pools for the btrfs and reflink drivers are made in loop files, a keychain is unlocked without a screen, the kernel leads
 # connections past the gateway: that needs root and Debian's tools. strace shows that no key leaks.

@@ -13,6 +13,7 @@ import contextlib
 import json
 import random
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -27,7 +28,7 @@ from typing import Any, Literal
 import httpx2
 
 from faults import soak_leaks, world
-from faults.soak_client import Place, Watch, connect
+from faults.soak_client import Place, Watch, connect, reached
 from faults.soak_record import Cut, NotServed, Record, Strike, percentiles
 from faults.soak_strikes import Strikes
 from faults.soak_visits import WEIGHTS, Visits
@@ -146,6 +147,8 @@ class Soak:
         wanted = {"branch_id": branch, "role_name": world.ROLE, "database_name": world.DATABASE}
         uri = self.api("GET", f"/projects/{project}/connection_uri", **wanted)["uri"]
         pooled = self.api("GET", f"/projects/{project}/connection_uri", **wanted, pooled="true")["uri"]
+        by_domain = "--domain" in self.lamp.options
+        uri, pooled = reached(uri, by_domain=by_domain), reached(pooled, by_domain=by_domain)
         place = Place(len(self.places), project, branch, endpoint, uri, pooled if pooled != uri else None)
         with contextlib.closing(connect(uri)) as connection:
             connection.execute("drop table if exists me, counter")
@@ -341,14 +344,25 @@ def summary(found: Soak, *, cycles: int, seconds: float) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def own_lamp(endpoints: int, *, suspend_after: int = 1) -> Iterator[Lamp]:
-    """A platform with enough ports, not started."""
-    options = ("--suspend-after", str(suspend_after), "--log-level", "info")
-    with temporary_lamp(start=False, options=options) as lamp:
+def own_lamp(
+    endpoints: int, *, suspend_after: int = 1, domain: str | None = None, redirect: bool = False
+) -> Iterator[Lamp]:
+    """A platform with enough ports, not started. With a domain all clients come by its one port."""
+    options = ["--suspend-after", str(suspend_after), "--log-level", "info"]
+    if domain is not None:
+        options += ["--domain", domain, "--domain-port", str(_free_port())]
+    if redirect:
+        options += ["--redirect"]
+    with temporary_lamp(start=False, options=tuple(options)) as lamp:
         if 2 * endpoints + 4 > lamp.ports[1] - lamp.ports[0]:
             # Above those that tests take, and below those of computes.
             lamp.ports = (29500 - 2 * endpoints, 29999)
         yield lamp
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def main() -> int:
@@ -360,12 +374,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--leave-out", nargs="+", default=[], choices=[*WEIGHTS, "by_pooler"], metavar="VISIT")
     parser.add_argument("--suspend-after", type=int, default=1)
+    parser.add_argument("--domain", metavar="NAME", help="connect by the one port of this domain")
+    parser.add_argument("--redirect", action="store_true", help="have the kernel lead connections; needs root")
     parser.add_argument("--log", type=Path, help="every event, a line of JSON each; logs of the platform beside it")
     chosen = parser.parse_args()
     log = chosen.log or Path(tempfile.gettempdir()) / f"soak-{chosen.seed}.jsonl"
     log.unlink(missing_ok=True)
     sys.stderr.write(f"seed {chosen.seed}, events in {log}\n")
-    with own_lamp(chosen.endpoints, suspend_after=chosen.suspend_after) as lamp:
+    ways = {"domain": chosen.domain, "redirect": chosen.redirect}
+    with own_lamp(chosen.endpoints, suspend_after=chosen.suspend_after, **ways) as lamp:
         try:
             told = soak(
                 lamp,

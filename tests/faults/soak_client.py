@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from psycopg import pq
@@ -27,6 +27,8 @@ from faults.soak_record import Record
 #: Longer than the gateway waits for a wake.
 CONNECT_SECONDS = 90.0
 SESSION_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
+BY_DOMAIN = f"&hostaddr={LOOPBACK}"
 _VERBOSE = 2
 _FATAL = re.compile(r"(?:FATAL|ERROR|PANIC):  ([0-9A-Z]{5}): ([^\n]*(?:\nDETAIL:[^\n]*)?)")
 #: With these a server ends a session, all of whose text may come before the end itself.
@@ -80,6 +82,11 @@ def connect(uri: str) -> Connection:
     return connection
 
 
+def reached(uri: str, *, by_domain: bool) -> str:
+    """The same, without a name server for the domain."""
+    return uri + BY_DOMAIN if by_domain else uri
+
+
 @dataclass
 class Place:
     """One endpoint, and what its counter may say: `low` was acknowledged, `high` asked for."""
@@ -103,15 +110,29 @@ class Place:
         return f"/projects/{self.project}/endpoints/{self.endpoint}"
 
     @property
+    def host(self) -> str:
+        return urlsplit(self.uri).hostname or ""
+
+    @property
     def address(self) -> tuple[str, int]:
-        parts = urlsplit(self.uri)
-        return parts.hostname or "", parts.port or 5432
+        return LOOPBACK if self.named else self.host, urlsplit(self.uri).port or 5432
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """All: past the gateway the kernel may lead who comes to the first, never who comes to the pooled one."""
+        pooled = urlsplit(self.pooled or self.uri).port or 5432
+        return list(dict.fromkeys((self.address, (self.address[0], pooled))))
+
+    @property
+    def named(self) -> str | None:
+        """What tells endpoints apart at the one port of a domain where TLS does not; None at ports of their own."""
+        return f"endpoint={self.endpoint}" if self.uri.endswith(BY_DOMAIN) else None
 
     @property
     def plain(self) -> str:
         """Without TLS, to which channels are bound."""
         base = self.uri.partition("?")[0]
-        return f"{base}?sslmode=disable"
+        return f"{base}?sslmode=disable" + (f"&options={quote(self.named)}{BY_DOMAIN}" if self.named else "")
 
     def asked(self) -> None:
         with self.lock:

@@ -17,6 +17,7 @@ from faults import world
 from faults.soak_client import Place
 from faults.soak_strikes import Strikes, below
 from lamplighter.platform.machine import CATALOG_CONNECTIONS
+from lamplighter.platform.redirect import leftover
 from lamplighter.platform.settings import run_dir_of
 from support.lamp import Lamp, wait_for
 
@@ -133,6 +134,7 @@ def remains(lamp: Lamp, strikes: Strikes, places: Sequence[Place], *, since: flo
         "mounts": lambda: world.mounts(lamp),
         "in the run directory": lambda: sorted(one.name for one in run_dir.glob("*")),
         "shared memory": lambda: segments(strikes.postmasters, since=since),
+        "tables of nftables": lambda: [one for one in leftover() if one.data_dir == str(lamp.data_dir)],
         "ports": lambda: [place.address for place in places if _listens(place)],
     }
     left = []

@@ -83,6 +83,8 @@ class Strikes:
         with self.record.windows.open("postmaster", place.endpoint):
             self._kill(pid, "postmaster", endpoint=place.endpoint)
             wait_for(lambda: pid not in self.lamp.postmasters(), what="the postmaster's end")
+            # The kernel may lead to its port until its end is known.
+            wait_for(lambda: self._accepts(place), seconds=BACK_SECONDS, what=f"port of {place.endpoint}")
 
     def _postmaster_of(self, volume: str) -> int | None:
         for pid in self.lamp.postmasters():
@@ -155,7 +157,8 @@ class Strikes:
 
     def _accepts(self, place: Place) -> bool:
         with contextlib.suppress(OSError):
-            socket.create_connection(place.address, timeout=5).close()
+            for address in place.addresses:
+                socket.create_connection(address, timeout=5).close()
             return True
         return False
 

@@ -25,6 +25,7 @@ import psycopg
 
 from faults.soak_client import Place, Watch, session
 from faults.soak_record import Cut, NotServed, Record
+from faults.world import DATABASE, ROLE
 
 #: PostgreSQL's numbers for what comes before a protocol.
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -38,8 +39,9 @@ SILENCE_SECONDS = 30.0
 GATEWAY = frozenset({"gateway", "fall"})
 
 
-def startup(user: str, database: str) -> bytes:
-    words = b"".join(word.encode() + b"\0" for word in ("user", user, "database", database)) + b"\0"
+def startup(place: Place) -> bytes:
+    said = ["user", ROLE, "database", DATABASE, *(("options", place.named) if place.named else ())]
+    words = b"".join(word.encode() + b"\0" for word in said) + b"\0"
     return struct.pack("!ii", len(words) + 8, PROTOCOL) + words
 
 
@@ -149,7 +151,7 @@ class Visits:
         begin = time.monotonic()
         place.asked()
         host, port = place.address
-        headers = {"Neon-Connection-String": place.uri}
+        headers = {"Neon-Connection-String": place.uri, "Host": f"{place.host}:{port}"}
         body = {"query": "update counter set n = n + 1 returning n, (select id from me)", "params": []}
         with place.lock:
             slept, place.slept = place.slept, False
@@ -176,7 +178,7 @@ class Visits:
 
     def stall(self, place: Place, chance: random.Random) -> None:
         """Some say nothing, half a word, or stop in the midst of TLS; others are served meanwhile."""
-        for_postgres = [startup("neondb_owner", "neondb")[:-4], SSL_REQUEST]
+        for_postgres = [startup(place)[:-4], SSL_REQUEST]
         silent = []
         for words in chance.sample([b"", struct.pack("!i", 80), *for_postgres], 3):
             with contextlib.suppress(OSError):
@@ -212,7 +214,7 @@ class Visits:
         for _ in range(chance.randint(1, 5)):
             with contextlib.suppress(OSError):
                 sock = socket.create_connection(place.address, timeout=ANSWER_SECONDS)
-                sock.sendall(chance.choice([SSL_REQUEST, startup("neondb_owner", "neondb")]))
+                sock.sendall(chance.choice([SSL_REQUEST, startup(place)]))
                 _pause(chance.uniform(0.0, 0.1))
                 reset(sock)
         self.record.count(self.record.kills, "client walks away")
@@ -276,7 +278,7 @@ class Visits:
         sock = None
         try:
             sock = socket.create_connection(place.address, timeout=ANSWER_SECONDS)
-            sock.sendall(startup("neondb_owner", "neondb"))
+            sock.sendall(startup(place))
             answer = sock.recv(4096)
         except OSError as error:
             if sock is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,13 @@ class Victim:
         assert have in (list(range(1, known + 1)), list(range(1, known + 2)))
 
 
+def kill_catalog(lamp: Lamp) -> None:
+    """SIGKILL its postmaster, and wait for another: what runs in its backends still answers for a moment."""
+    killed = world.postmasters(lamp)[world.CATALOG]
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: world.postmasters(lamp).get(world.CATALOG) not in (None, killed), what="another catalog")
+
+
 @pytest.fixture
 def victim(own_lamp: Lamp) -> Iterator[Victim]:
     if own_lamp.process is None:
@@ -97,6 +105,28 @@ def test_a_branch_of_what_crashed(victim: Victim) -> None:
     have = world.rows_of(world.uri(victim.lamp, victim.project, made["branch"]["id"]), "rows")
     assert have in (list(range(1, known + 1)), list(range(1, known + 2)))
     victim.start()
+    victim.assert_nothing_lost()
+
+
+def test_a_pooled_client_of_what_crashed(victim: Victim) -> None:
+    """It is cut off, and does not wait in the pooler for a start that nobody asks for; the next one wakes both."""
+    pooled = world.uri(victim.lamp, victim.project, victim.branch, pooled=True)
+    with psycopg.connect(pooled, autocommit=True) as client:
+        client.execute("select 1")
+        victim.kill()
+        ended: list[psycopg.Error] = []
+
+        def ask() -> None:
+            try:
+                while True:
+                    client.execute("select pg_sleep(0.01)")
+            except psycopg.Error as error:
+                ended.append(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        wait_for(lambda: ended, seconds=30, what="the end of the pooled session")
+        assert isinstance(ended[0], psycopg.OperationalError)
+    assert sql(pooled, "select 1") == [(1,)]
     victim.assert_nothing_lost()
 
 
@@ -141,15 +171,15 @@ def test_a_killed_standby(victim: Victim) -> None:
 def test_a_killed_catalog(victim: Victim) -> None:
     """The platform starts it again by itself, and goes on where it was; computes notice nothing."""
     lamp = victim.lamp
-    os.kill(world.postmasters(lamp)[world.CATALOG], signal.SIGKILL)
+    killed = world.postmasters(lamp)[world.CATALOG]
+    os.kill(killed, signal.SIGKILL)
 
     def answers() -> bool:
         status = lamp.request("GET", f"/projects/{victim.project}").status_code
         # While it is away a request is told to come again, and nothing worse.
         assert status in (200, 503), status
-        return status == 200
+        return status == 200 and world.postmasters(lamp).get(world.CATALOG) not in (None, killed)
 
-    wait_for(lambda: world.postmasters(lamp).get(world.CATALOG), what="another postmaster of the catalog")
     wait_for(answers, what="an answer of the API")
     made = lamp.branch(victim.project, "after-the-catalog")
     assert len(world.rows_of(world.uri(lamp, victim.project, made["branch"]["id"]), "rows")) > 0
@@ -160,9 +190,8 @@ def test_a_killed_catalog(victim: Victim) -> None:
 def test_a_catalog_killed_together_with_a_compute(victim: Victim) -> None:
     """The compute's crash is noted as soon as there is a catalog again to note it in."""
     lamp = victim.lamp
-    catalog = world.postmasters(lamp)[world.CATALOG]
     victim.kill()
-    os.kill(catalog, signal.SIGKILL)
+    kill_catalog(lamp)
     wait_for(lambda: lamp.request("GET", "/projects").status_code == 200, what="an answer of the API")
     world.wait_state(lamp, victim.project, victim.endpoint, "idle")
     victim.start()
@@ -176,7 +205,7 @@ def test_a_catalog_killed_in_the_midst_of_operations(victim: Victim) -> None:
         name = f"child-{number}"
         wanted = {"branch": {"name": name}, "endpoints": [{"type": "read_write"}]}
         branch = lamp.call("POST", f"/projects/{victim.project}/branches", wanted)["branch"]["id"]
-        os.kill(world.postmasters(lamp)[world.CATALOG], signal.SIGKILL)
+        kill_catalog(lamp)
         wait_for(lambda: lamp.request("GET", "/projects").status_code == 200, what="an answer of the API")
         world.settled(lamp, victim.project)
         assert len(world.rows_of(world.uri(lamp, victim.project, branch), "rows")) > 0

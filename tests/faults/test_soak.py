@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from faults.soak import CALM, CALM_STRIKES, QUIET, STRIKES, keep_logs, own_lamp, plan, soak
+from faults.soak_client import Place, reached
 from faults.soak_record import Record
+from faults.soak_visits import startup
 
 CYCLES = int(os.environ.get("LAMP_SOAK_CYCLES", "60"))
 ENDPOINTS = int(os.environ.get("LAMP_SOAK_ENDPOINTS", "6"))
@@ -30,6 +32,19 @@ def test_sleep_and_wake_while_everything_is_killed_now_and_then(tmp_path: Path) 
     assert told["violations"] == [], f"events and logs are in {tmp_path}"
     assert told["leaks"] == []
     assert told["connections"]["served"] > CYCLES
+
+
+def test_by_the_port_of_a_domain_all_clients_name_their_endpoint() -> None:
+    """Those without TLS too, and no name server is asked."""
+    uri = "postgresql://u:p@ep-a.soak.test:5499/neondb?sslmode=require"
+    place = Place(0, "p", "br-a", "ep-a", reached(uri, by_domain=True))
+    assert (place.host, place.address) == ("ep-a.soak.test", ("127.0.0.1", 5499))
+    assert place.uri == f"{uri}&hostaddr=127.0.0.1"
+    assert place.plain.endswith("?sslmode=disable&options=endpoint%3Dep-a&hostaddr=127.0.0.1")
+    assert b"\0options\0endpoint=ep-a\0\0" in startup(place)
+    own = Place(0, "p", "br-a", "ep-a", "postgresql://u:p@127.0.0.1:20000/neondb?sslmode=require")
+    assert (own.address, own.named) == (("127.0.0.1", 20000), None)
+    assert b"options" not in startup(own)
 
 
 def test_a_plan_follows_from_its_seed_and_strikes_when_it_may() -> None:

@@ -82,7 +82,8 @@ def postmasters(lamp: Lamp) -> dict[str, int]:
     """Volume and pid of every postmaster on this platform's data."""
     found = {}
     for pid in lamp.postmasters():
-        with contextlib.suppress(OSError):
+        # ValueError: one that ended meanwhile has no arguments any more.
+        with contextlib.suppress(OSError, ValueError):
             argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             found[Path(os.fsdecode(argv[argv.index(b"-D") + 1])).parent.name] = pid
     return found
@@ -241,9 +242,11 @@ def rows_of(uri: str, table: str) -> list[int]:
 # --- the API, in short
 
 
-def uri(lamp: Lamp, project_id: str, branch_id: str, *, endpoint_id: str | None = None) -> str:
+def uri(lamp: Lamp, project_id: str, branch_id: str, *, endpoint_id: str | None = None, pooled: bool = False) -> str:
     """The connection string of a branch, asked for anew."""
     wanted = {"branch_id": branch_id, "role_name": ROLE, "database_name": DATABASE}
+    if pooled:
+        wanted["pooled"] = "true"
     if endpoint_id is not None:
         wanted["endpoint_id"] = endpoint_id
     return str(lamp.call("GET", f"/projects/{project_id}/connection_uri", **wanted)["uri"])

@@ -75,7 +75,7 @@ def session_place() -> Iterator[Path]:
     yield from _directory()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run(owner: SystemUser) -> Run:
     """`run(build, seed, place, **settings)`: a postmaster on a copy of `seed`, without the platform's supervisor."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -63,7 +65,7 @@ class GatewayProcess:
         self.socket = place / "gw.sock"
         self.log = place / "gateway.log"
         self.process = subprocess.Popen(
-            [*spawning.command(self.socket, self.log), "--log-level", "debug", *options],
+            [*spawning.command(self.socket, self.log), "--log-level", "debug", "--drain", "0.5", *options],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -128,7 +130,11 @@ class Endpoint:
 
 @dataclass
 class Platform:
-    """`wakes` counts what was asked for; `answer_wakes` False leaves it at that."""
+    """`wakes` counts what was asked for; `answer_wakes` False leaves it at that.
+
+    Many tests may use one, each after `clear`: no endpoint of one has the name of another's, so that what the gateway
+    reports late belongs to nobody any more.
+    """
 
     place: Path
     binaries: Binaries
@@ -136,6 +142,9 @@ class Platform:
     owner: SystemUser
     tls: TlsFiles
     domain_port: int | None = None
+    #: Data directories of endpoints that are no more, for the next ones of any platform: to copy and to delete one
+    #: takes longer than most tests.
+    spare: list[Path] = field(default_factory=list)
     options: tuple[str, ...] = ()
     answer_wakes: bool = True
     wakes: Counter[str] = field(default_factory=Counter)
@@ -154,6 +163,7 @@ class Platform:
         self._seq = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reading: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
 
     def _supervisor(self, name: str, tls: TlsFiles | None) -> Supervisor:
         return Supervisor(self.place / name, builds=self.binaries.ensure, owner=self.owner, tls=tls)
@@ -190,10 +200,25 @@ class Platform:
         await asyncio.gather(self._reading, return_exceptions=True)
         self._writer = None
 
-    async def close(self) -> None:
+    async def clear(self) -> None:
+        """No endpoint is there, and nothing was asked for."""
+        await self._end_tasks()
+        for one in list(self.endpoints.values()):
+            await self.supervisor(one).stop(one.id)
+            await self.supervisor(one).forget(one.id)
+            await self.drop(one.id)
+            self.spare.append(one.spec.data_dir)
+        self.answer_wakes = True
+        for counted in (self.wakes, self.traffic, self.refused):
+            counted.clear()
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self._end_tasks()
         if self._writer is not None:
             await self.leave()
         await asyncio.to_thread(self.gateway.end)
@@ -202,11 +227,13 @@ class Platform:
                 with contextlib.suppress(Exception):
                     await supervisor.stop(one.id, mode="immediate")
             await supervisor.close()
-        inside = [one for one in process.postgres_processes() if one.cwd_path.startswith(f"{self.place}/")]
+        data_dirs = [one.spec.data_dir for one in self.endpoints.values()]
+        inside = [one for one in process.postgres_processes() if Path(one.cwd_path) in data_dirs]
         for one in inside:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one.pid, signal.SIGKILL)
         assert process.kill_all(one.pid for one in inside) == []
+        self.spare += data_dirs
 
     def send(self, message: ToGateway) -> None:
         assert self._writer is not None
@@ -261,10 +288,14 @@ class Platform:
     def supervisor(self, one: Endpoint) -> Supervisor:
         return self.secure if one.tls else self.plain
 
-    async def add(self, endpoint_id: str, *, tls: bool = True, **values: Any) -> Endpoint:
-        """An endpoint that sleeps, with a role and a database."""
-        data_dir = self.place / f"data-{endpoint_id}"
-        await asyncio.to_thread(copy_data, self.prepared, data_dir, self.owner)
+    async def add(self, name: str, *, tls: bool = True, **values: Any) -> Endpoint:
+        """An endpoint that sleeps, with a role and a database. Its id begins with `name`."""
+        endpoint_id = f"{name}-{next(self._numbers)}"
+        if self.spare:
+            data_dir = self.spare.pop()
+        else:
+            data_dir = self.prepared.with_name(f"data-{secrets.token_hex(4)}")
+            await asyncio.to_thread(copy_data, self.prepared, data_dir, self.owner)
         values = {"state": "asleep", "port": free_port()} | values
         route = Route(endpoint_id=endpoint_id, project_id="a-project", **values)
         one = Endpoint(route, ComputeSpec(id=endpoint_id, major=17, data_dir=data_dir), tls)

@@ -1,7 +1,8 @@
-"""A blocking connection of a test that speaks PostgreSQL's protocol by `lamplighter.gateway.wire`, at either end."""
+"""PostgreSQL's protocol in tests, by `lamplighter.gateway.wire`: a blocking connection, and what only tests say."""
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,19 @@ from typing import Self
 
 from lamplighter.gateway.wire import messages, startup
 from lamplighter.gateway.wire.messages import Frames, Message
-from lamplighter.gateway.wire.scram import Client
+from lamplighter.gateway.wire.scram import ITERATIONS, Client, ClientKeys, Verifier
 
 SECONDS = 20
+PROTOCOL_3_0 = 3 << 16
+
+
+def password_message(password: bytes) -> bytes:
+    return messages.message(b"p", password + b"\0")
+
+
+def verifier_of(keys: ClientKeys, salt: bytes, iterations: int = ITERATIONS) -> Verifier:
+    """What Postgres keeps of a password."""
+    return Verifier(iterations, salt, hashlib.sha256(keys.client_key).digest(), keys.server_key)
 
 
 @dataclass
@@ -67,9 +78,7 @@ class Wire:
 
     def log_in(self, user: str, client: Client) -> None:
         """Raises what `client` raises, and AssertionError with the error of the server."""
-        self.send(
-            startup.render_startup(startup.Startup(startup.PROTOCOL_3_0, (("user", user), ("database", "neondb"))))
-        )
+        self.send(startup.render_startup(startup.Startup(PROTOCOL_3_0, (("user", user), ("database", "neondb")))))
         offer = messages.parse_authentication(self._good().body)
         assert offer.code == messages.AUTH_SASL
         self.send(messages.sasl_initial(*client.first(offer.mechanisms)))

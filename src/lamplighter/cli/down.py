@@ -61,10 +61,15 @@ def told(halted: Halted, data_dir: Path) -> str:
     lines = []
     if halted.pid is not None:
         lines.append(f"The platform on {data_dir} has stopped (process {halted.pid}, {halted.seconds:.1f} s).")
-    elif halted.computes or halted.problems:
+    elif halted.computes or halted.gateways or halted.problems:
         lines.append(f"No platform runs on {data_dir}, but one had crashed there.")
     else:
         lines.append(f"No platform runs on {data_dir}.")
     if halted.computes:
         lines.append(f"Stopped what it had left: {', '.join(halted.computes)}.")
+    if halted.gateways:
+        pids = ", ".join(map(str, halted.gateways))
+        lines.append(
+            f"Ended what passed connections on: {plural(len(halted.gateways), 'process', 'processes')} ({pids})."
+        )
     return "\n".join(lines)

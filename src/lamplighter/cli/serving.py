@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from enum import Enum
@@ -172,6 +173,9 @@ def ready_json(platform: Platform, settings: Settings, context: Remembered | Non
             "project_id": first.project_id,
             "connection_uri": first.connection_uri.reveal() if first.connection_uri else None,
             "context": context.name if context else None,
+            "console_proxy": {"url": platform.console.url, "ca_file": platform.console.authority}
+            if platform.console
+            else None,
             "data_dir": str(settings.data_dir),
             "storage_driver": platform.driver,
             "mended": list(platform.mended),
@@ -193,6 +197,9 @@ def ready_text(platform: Platform, settings: Settings, context: Remembered | Non
     if context is not None:
         how = "`lamp` and the SDK use it" if context.used else f"`lamp use {context.name}` chooses it"
         lines.append(f"Context      {context.name} ({how})")
+    if platform.console is not None:
+        trusted = shlex.quote(platform.console.authority)
+        lines.append(f"Console      HTTPS_PROXY={platform.console.url} REQUESTS_CA_BUNDLE={trusted}")
     lines.append(f"Data         {settings.data_dir} (branches by {platform.driver})")
     lines += [f"Mended       {sentence}" for sentence in platform.mended]
     lines.append("Ready. Ctrl-C stops the platform.")

@@ -28,6 +28,11 @@ from lamplighter.cli.settings import read_settings
 @click.option("--domain", help="Endpoints are <id>.DOMAIN on one port, told apart by TLS (SNI).")
 @click.option("--domain-port", type=click.IntRange(1, 65535), help="That port. [default: 5432]")
 @click.option(
+    "--console-proxy",
+    type=click.IntRange(0, 65535),
+    help="Port of an HTTPS proxy for clients that have Neon's address built in. [default: none]",
+)
+@click.option(
     "--tls-certificate", type=click.Path(path_type=Path), help="Your own certificate, PEM, read when changed."
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key.")

@@ -256,14 +256,23 @@ class Poolers:
 
         Clients are cut off. Raises `StopFailed`.
         """
-        if compute_id not in self._poolers:
-            return
-        async with self._locked(compute_id) as pooler:
-            pooler.spec = None
-            await _cancel(pooler.reviver)
-            await self._end(pooler)
-            pooler.record, pooler.reason, pooler.users = None, "", Users()
-            await asyncio.to_thread(pooler_files.remove, pooler.places)
+        if compute_id in self._poolers:
+            async with self._locked(compute_id) as pooler:
+                await self._stop(pooler)
+
+    async def stop_beside_nothing(self, compute_id: str) -> None:
+        """`stop`, unless the compute runs: it may have been started again since somebody saw it crash."""
+        if compute_id in self._poolers:
+            async with self._locked(compute_id) as pooler:
+                if not self._compute_runs(compute_id):
+                    await self._stop(pooler)
+
+    async def _stop(self, pooler: _Pooler) -> None:
+        pooler.spec = None
+        await _cancel(pooler.reviver)
+        await self._end(pooler)
+        pooler.record, pooler.reason, pooler.users = None, "", Users()
+        await asyncio.to_thread(pooler_files.remove, pooler.places)
 
     async def forget(self, compute_id: str) -> None:
         """Stop, and remove the log too: the compute is gone for good."""
@@ -294,6 +303,10 @@ class Poolers:
         """All that run or have crashed."""
         statuses = (self.status(compute_id) for compute_id in sorted(self._poolers))
         return [status for status in statuses if status.state != "stopped"]
+
+    def log_file(self, compute_id: str) -> Path:
+        """Where PgBouncer writes its log."""
+        return pooler_places(self._run_dir, compute_id, self._log_dir).log
 
     def log_tail(self, compute_id: str) -> str:
         """The last lines of the log."""

@@ -22,7 +22,7 @@ import psycopg
 import structlog
 
 from lamplighter import faults
-from lamplighter.compute import launcher, logs, process, programs, readiness, sql
+from lamplighter.compute import launcher, logs, process, programs, readiness, shm, sql
 from lamplighter.compute import schema as schemas
 from lamplighter.compute.backup import Backup
 from lamplighter.compute.cgroup import CgroupHome, Cgroups, limits_of
@@ -578,6 +578,19 @@ class Supervisor:
         if left := process.kill_all(each.pid for each in found):
             raise StopFailed(spec.id, left)
 
+    def _end_remains(self, places: Places, record: Record, processes: Iterable[PostgresProcess]) -> None:
+        """After the death of a postmaster that could not clean up: its children, then the memory that they shared.
+
+        Raises what `_end_survivors` raises.
+        """
+        self._end_survivors(places, record.spec, processes)
+        # Of another boot nothing is left, and the pid is another process's.
+        if record.identity is None or record.identity.boot_id != process.boot_id():
+            return
+        since, data_dir = record.spawned_at, record.spec.data_dir
+        if found := shm.remove_left_by(record.identity.pid, uid=self._owner[0], since=since, data_dir=data_dir):
+            log.info("compute.shared_memory_removed", compute_id=record.spec.id, shmids=found)
+
     def _primary(self, spec: ComputeSpec) -> ComputeSpec | None:
         """What the primary of a standby runs with, if it runs or has crashed here."""
         primary = self._computes.get(spec.standby.primary_id) if spec.standby else None
@@ -631,7 +644,7 @@ class Supervisor:
         assert record is not None
         with contextlib.suppress(DataDirInUse):
             found = processes if processes is not None else await asyncio.to_thread(process.postgres_processes)
-            await asyncio.to_thread(self._end_survivors, compute.places, record.spec, found)
+            await asyncio.to_thread(self._end_remains, compute.places, record, found)
         cause = logs.cause(logs.read_end(compute.places, record.log_offset))
         reason = f"the postmaster {how}" + (f": {cause}" if cause else "")
         if record.identity and record.identity.boot_id != process.boot_id():
@@ -691,11 +704,12 @@ class Supervisor:
             raise StopFailed(record.spec.id, [watch.pid])
         watch.close()
         compute.watch = None
-        if used != [signal.SIGINT]:
-            # Only a fast stop waits for all children; of others some may live a little longer.
+        if used != [signal.SIGINT] or watch.ended.result() != 0:
+            # Only a fast stop waits for all children; of others some may live a little longer. It may also have been
+            # killed before our signal came: of what is no child of ours nobody can tell.
             processes = await asyncio.to_thread(process.postgres_processes)
             with contextlib.suppress(DataDirInUse):
-                await asyncio.to_thread(self._end_survivors, compute.places, record.spec, processes)
+                await asyncio.to_thread(self._end_remains, compute.places, record, processes)
         self._cgroups.remove(compute.places.unique_name)
 
     async def _rotate_logs(self) -> None:

@@ -82,6 +82,20 @@ class OperatorPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """A pair for names that are not Postgres's, signed by the platform's own authority. PEM; it is in no file."""
+
+    authority: Path
+    chain: bytes
+    key: bytes = field(repr=False)
+
+    def serve(self, context: ssl.SSLContext) -> None:
+        """Let a context use it."""
+        with _in_memory(self.chain) as certificate, _in_memory(self.key) as key:
+            context.load_cert_chain(certificate, key)
+
+
+@dataclass(frozen=True, slots=True)
 class _Pair:
     chain: tuple[x509.Certificate, ...]
     key_pem: bytes = field(repr=False)
@@ -146,6 +160,21 @@ class Certificates:
             return changed
         finally:
             self._tell()
+
+    def sign(self, hosts: Sequence[str], former: Signed | None = None, *, now: dt.datetime | None = None) -> Signed:
+        """A pair for `hosts`; `former` itself as long as it serves.
+
+        Where the pair in use is the operator's, the authority is made for this. Raises OSError.
+        """
+        now = now or dt.datetime.now(dt.UTC)
+        certificate, authority_key = self._directory / _AUTHORITY, self._directory / "ca.key"
+        if not _authority_serves(certificate, authority_key, now):
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _make_authority(certificate, authority_key, now)
+        if former is not None and _chain_serves(former.chain, certificate, hosts, now):
+            return former
+        key, chain = _sign("Lamplighter", certificate, authority_key, hosts=hosts, now=now)
+        return Signed(certificate, _pem_of(chain), _pem_key(key))
 
     def _copy(self, operator: OperatorPair, now: dt.datetime) -> bool:
         files = _files(self._directory, operator=True)
@@ -250,13 +279,18 @@ def _authority_serves(certificate: Path, key: Path, now: dt.datetime) -> bool:
 
 def _server_serves(files: TlsFiles, authority: Path, hosts: Iterable[str], now: dt.datetime) -> bool:
     try:
-        chain = x509.load_pem_x509_certificates(files.certificate.read_bytes())
-        if chain[0].public_key() != _load_key(files.key).public_key():
+        content = files.certificate.read_bytes()
+        if x509.load_pem_x509_certificates(content)[0].public_key() != _load_key(files.key).public_key():
             return False
-        signer = x509.load_pem_x509_certificate(authority.read_bytes())
+        return _chain_serves(content, authority, hosts, now)
     except (OSError, ValueError, TypeError):
         return False
-    return chain[-1] == signer and covers(chain[0], hosts, now)
+
+
+def _chain_serves(chain_pem: bytes, authority: Path, hosts: Iterable[str], now: dt.datetime) -> bool:
+    """Raises OSError, ValueError."""
+    chain = x509.load_pem_x509_certificates(chain_pem)
+    return chain[-1] == x509.load_pem_x509_certificate(authority.read_bytes()) and covers(chain[0], hosts, now)
 
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -290,12 +324,20 @@ def _make_server(
     hosts: Iterable[str],
     now: dt.datetime,
 ) -> None:
+    key, chain = _sign("Lamplighter Postgres", authority_file, authority_key, hosts=hosts, now=now)
+    _place(files, _pem_key(key), _pem_of(chain), owner)
+
+
+def _sign(
+    name: str, authority_file: Path, authority_key: Path, *, hosts: Iterable[str], now: dt.datetime
+) -> tuple[ec.EllipticCurvePrivateKey, Sequence[x509.Certificate]]:
+    """A new key, and the chain for it."""
     authority = x509.load_pem_x509_certificate(authority_file.read_bytes())
     signer = _load_key(authority_key)
     key = ec.generate_private_key(ec.SECP256R1())
     ends = min(now + SERVER_LIFE, authority.not_valid_after_utc)
     made = (
-        _builder(_subject("Lamplighter Postgres"), authority.subject, key, now, ends)
+        _builder(_subject(name), authority.subject, key, now, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -303,7 +345,7 @@ def _make_server(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
-    _place(files, _pem_key(key), _pem_of([made, authority]), owner)
+    return key, (made, authority)
 
 
 def _builder(

@@ -108,6 +108,10 @@ class DataPlane(Protocol):
         """Stop it, and leave the volume closed."""
         ...
 
+    async def settle_crashed(self, compute_id: str) -> None:
+        """End the pooler beside it, unless it runs again: clients would wait in there for a start nobody asks for."""
+        ...
+
     def is_running(self, compute_id: str) -> bool: ...
 
     async def forget_compute(self, compute_id: str) -> None:

@@ -19,6 +19,7 @@ import uvloop
 from lamplighter.gateway.errors import SocketTaken
 from lamplighter.gateway.front import Patience
 from lamplighter.gateway.gate import Gate
+from lamplighter.gateway.logs import LogFile
 from lamplighter.gateway.relaying import RelayFailed
 
 log = structlog.get_logger("lamplighter.gateway")
@@ -27,18 +28,15 @@ log = structlog.get_logger("lamplighter.gateway")
 def main() -> int:
     """0 in the end, 1 if it could not begin."""
     options = _parser().parse_args()
-    if options.log is not None:
-        # From here on whatever speaks, the relay too, speaks there.
-        handle = os.open(options.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        os.close(handle)
+    log_file = None if options.log is None else LogFile(options.log)
+    if log_file is not None:
+        log_file.open()
     _configure_logs(options.log_level)
     _raise_limits()
     # SIGPIPE is ignored by Python already; a terminal that closes is no reason to end.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(options))
+        return runner.run(_run(options, log_file))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(options: argparse.Namespace) -> int:
-    gate = Gate(options.socket, patience=Patience(step=options.step, wake=options.wake))
+async def _run(options: argparse.Namespace, log_file: LogFile | None) -> int:
+    gate = Gate(options.socket, patience=Patience(step=options.step, wake=options.wake), log_file=log_file)
     try:
         await gate.open()
     except (SocketTaken, RelayFailed, OSError) as error:
@@ -65,14 +63,15 @@ async def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, terminated.set)
     log.info("gateway.started", pid=os.getpid(), socket=str(options.socket))
-    waiting = [asyncio.create_task(one.wait()) for one in (terminated, gate.drained)]
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(one.wait()) for one in (terminated, gate.drained)]
+    keeping = None if log_file is None else asyncio.create_task(log_file.keep())
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if terminated.is_set():
         gate.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(options.drain):
                 await gate.drained.wait()
-    for task in waiting:
+    for task in filter(None, (*waiting, keeping)):
         task.cancel()
     await gate.close()
     log.info("gateway.ended")

@@ -5,10 +5,11 @@ Limits bound memory: what shakes hands holds at most some 100 KiB (a TLS session
 
 from __future__ import annotations
 
-import ipaddress
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lamplighter.address_ranges import AddressRange, holder_of, read_address, read_range
 from lamplighter.gateway import refusals
 from lamplighter.gateway.ports import Backend, Route
 from lamplighter.gateway.refusals import Refusal
@@ -21,8 +22,12 @@ HANDSHAKES_OF_DOMAIN = 1500
 #: Connections that wait for an endpoint to wake or to answer, in all and for one endpoint. They are not counted above.
 WAITING = 4000
 WAITING_OF_ENDPOINT = 1000
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Wakes that clients of other hosts may cause, by the address that they come from (of IPv6 its /64), before anybody has
+#: proven who they are: so many at once, and so many a minute after that.
+WAKES_AT_ONCE = 30
+WAKES_A_MINUTE = 10
+#: Addresses that are remembered for that. Of more, the one that has caused no wake the longest is forgotten.
+WAKERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +81,8 @@ def allowed(address: str, rules: tuple[str, ...] | None) -> bool:
     """
     if rules is None:
         return True
-    found = _address(address)
-    return found is not None and any(
-        low.version == found.version and int(low) <= int(found) <= int(high) for low, high in _ranges(rules)
-    )
+    found = read_address(address)
+    return found is not None and any(found in one for one in _ranges(rules))
 
 
 def may_wait(*, of_endpoint: int, in_all: int) -> bool:
@@ -90,36 +93,41 @@ def may_wait(*, of_endpoint: int, in_all: int) -> bool:
     return of_endpoint < min(WAITING_OF_ENDPOINT, WAITING - in_all)
 
 
+class Wakes:
+    """A bucket of wakes for each address: full at first, and again when it has caused none for a while.
+
+    Times are in seconds of any clock that does not go back.
+    """
+
+    def __init__(self, *, at_once: int = WAKES_AT_ONCE, a_minute: float = WAKES_A_MINUTE, wakers: int = WAKERS) -> None:
+        self._each = 60 / a_minute
+        self._most = at_once * self._each
+        self._wakers = wakers
+        #: By address, when its bucket is full again; who caused a wake last is last.
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, address: str, now: float) -> bool:
+        """Whether this address may cause one more wake, which is then counted."""
+        holder = holder_of(address)
+        full_at = max(self._full_at.get(holder, now), now) + self._each
+        if full_at - now > self._most:
+            return False
+        self._full_at[holder] = full_at
+        self._full_at.move_to_end(holder)
+        if len(self._full_at) > self._wakers:
+            self._full_at.popitem(last=False)
+        return True
+
+
 def is_loopback(address: str) -> bool:
     """Whether a client is on this host, as far as its address tells."""
-    found = _address(address)
+    found = read_address(address)
     return found is not None and found.is_loopback
 
 
-def _address(text: str) -> Address | None:
-    try:
-        found = ipaddress.ip_address(text.strip().partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        return found.ipv4_mapped
-    return found
-
-
 @lru_cache(maxsize=1024)
-def _ranges(rules: tuple[str, ...]) -> tuple[tuple[Address, Address], ...]:
-    return tuple(found for rule in rules if (found := _range(rule)) is not None)
-
-
-def _range(rule: str) -> tuple[Address, Address] | None:
-    first, dash, last = rule.partition("-")
-    if dash:
-        low, high = _address(first), _address(last)
-        return (low, high) if low is not None and high is not None and low.version == high.version else None
-    try:
-        network = ipaddress.ip_network(rule.strip(), strict=False)
-    except ValueError:
-        return None
-    low, high = _address(str(network[0])), _address(str(network[-1]))
-    # A block of mapped addresses that reaches beyond them would begin and end in different families.
-    return (low, high) if low is not None and high is not None and low.version == high.version else None
+def _ranges(rules: tuple[str, ...]) -> tuple[AddressRange, ...]:
+    return tuple(found for rule in rules if (found := read_range(rule)) is not None)

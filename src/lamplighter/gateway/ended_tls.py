@@ -111,15 +111,16 @@ class EndedTls:
     async def log_in(self, visitor: Visitor, place: Place | None) -> Login:
         """Bring a client, whose startup has been read, to its backend. Raises Refused, HandshakeFailed, WireError."""
         assert visitor.startup is not None
-        named, options = endpoint_of_options(visitor.startup.options)
-        startup = visitor.startup.with_parameter("options", options)
         password = None
-        if place is None and named is not None:
-            place = Place(*split_pooler(named))
-        elif place is None:
-            place, password = await _ask_password(visitor)
+        if place is None:
+            named, _ = endpoint_of_options(visitor.startup.options)
+            if named is not None:
+                place = Place(*split_pooler(named))
+            else:
+                place, password = await _ask_password(visitor)
+        startup = stripped(visitor.startup, place)
         with self._waiting(visitor, place):
-            reached = await self._reach.to(place, visitor.address)
+            reached = await self._reach.to(place, visitor.address, payer=visitor.payer)
         try:
             return await self._with_backend(visitor, startup, reached, password)
         except BaseException:
@@ -166,6 +167,14 @@ class EndedTls:
         final = server.final(messages.parse_sasl_response(answer))
         talk.end()
         return scram.Client(nonce=_nonce(), keys=server.keys), messages.authentication_sasl_final(final)
+
+
+def stripped(startup: Startup, place: Place) -> Startup:
+    """Without the endpoint in the options, which Postgres knows nothing of. Raises Refused for another one's name."""
+    named, options = endpoint_of_options(startup.options)
+    if named is not None and split_pooler(named)[0] != place.endpoint_id:
+        raise Refused(refusals.other_endpoint(named))
+    return startup.with_parameter("options", options)
 
 
 async def _ask_password(visitor: Visitor) -> tuple[Place, bytes]:

@@ -28,7 +28,7 @@ from lamplighter.gateway.admission import (
 )
 from lamplighter.gateway.cancels import Cancels, forward
 from lamplighter.gateway.certificates import POSTGRES, Certificates
-from lamplighter.gateway.ended_tls import EndedTls, Session
+from lamplighter.gateway.ended_tls import EndedTls, Session, stripped
 from lamplighter.gateway.errors import BackendFailed, HandshakeFailed, Refused
 from lamplighter.gateway.ports import Backend
 from lamplighter.gateway.reaching import FirstWords, Reach, Reached, ask_tls, nothing
@@ -66,6 +66,8 @@ class Web(Protocol):
     """Serves HTTP on a connection whose first bytes were read. The visitor's socket is its own from then on."""
 
     async def __call__(self, visitor: Visitor) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Front:
@@ -188,7 +190,7 @@ class Front:
 
     async def _reach_for(self, visitor: Visitor, place: Place, first: FirstWords = nothing) -> Reached:
         with self._waiting(visitor, place):
-            return await self._reach.to(place, visitor.address, first)
+            return await self._reach.to(place, visitor.address, first, payer=visitor.payer)
 
     async def _serve(self, visitor: Visitor) -> None:
         visitor.gives_way = False
@@ -196,7 +198,7 @@ class Front:
             await self._greet(visitor)
         except Refused as refused:
             self._ledger.refused(refused.refusal.reason)
-            await self._tell(visitor, refused.refusal)
+            await self._tell(visitor, refused.refusal.told(here=visitor.here))
         except BackendFailed as error:
             log.warning("gateway.backend_failed", error=str(error), port=visitor.port)
             await self._tell(visitor, refusals.backend_silent())
@@ -252,7 +254,9 @@ class Front:
             case Kind.STARTUP:
                 self._demand_tls(visitor)
                 # Whole, for only that is answered.
-                visitor.stream.buffer[:0] = await visitor.packet()
+                await visitor.read_startup()
+                assert visitor.startup is not None
+                visitor.stream.buffer[:0] = render_startup(stripped(visitor.startup, place))
                 await self._pass_on(visitor, await self._reach_for(visitor, place, _first(visitor)))
             case _:
                 raise HandshakeFailed("the client speaks no protocol of Postgres")
@@ -295,8 +299,9 @@ class Front:
         """Give both sockets away. What is in the buffers goes ahead."""
         number = next(self._numbers)
         try:
-            # Others of a herd may have been faster: the limit is looked at where it is counted.
+            # Others of a herd may have been faster: limits are looked at where they are counted.
             self._reach.look(reached.place, visitor.address)
+            self._relays.look()
         except Refused:
             reached.close()
             raise
@@ -397,11 +402,11 @@ class Front:
         await visitor.read_startup()
         startup = visitor.startup
         assert startup is not None
-        endpoint_id, options = endpoint_of_options(startup.options)
+        endpoint_id, _ = endpoint_of_options(startup.options)
         if endpoint_id is None:
             raise Refused(refusals.no_endpoint_named())
-        visitor.stream.buffer[:0] = render_startup(startup.with_parameter("options", options))
         place = Place(*split_pooler(endpoint_id))
+        visitor.stream.buffer[:0] = render_startup(stripped(startup, place))
         await self._pass_on(visitor, await self._reach_for(visitor, place, _first(visitor)))
 
     # TLS that ends here

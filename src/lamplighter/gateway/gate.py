@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,6 +16,7 @@ from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.front import Front, Patience
 from lamplighter.gateway.link_server import LinkServer
 from lamplighter.gateway.listeners import Listeners
+from lamplighter.gateway.logs import LogFile
 from lamplighter.gateway.ports import (
     AskVerifier,
     Done,
@@ -36,7 +39,10 @@ from lamplighter.gateway.routes import Change, RouteTable
 from lamplighter.gateway.traffic import Ledger
 from lamplighter.gateway.verifiers import Verifiers
 from lamplighter.gateway.waking import Waker
-from lamplighter.gateway.web import Doors, Web
+from lamplighter.gateway.web_later import WebLater
+
+if TYPE_CHECKING:
+    from lamplighter.gateway.web import Doors, Web
 
 log = structlog.get_logger("lamplighter.gateway")
 
@@ -49,9 +55,11 @@ _SELDOM = 10
 class Gate:
     """One gateway process. `drained` is set when it shall end."""
 
-    def __init__(self, socket_path: Path, *, patience: Patience | None = None) -> None:
+    def __init__(self, socket_path: Path, *, patience: Patience | None = None, log_file: LogFile | None = None) -> None:
         patience = patience or Patience()
+        self._log_file = log_file
         self.drained = asyncio.Event()
+        self._opened = False
         self._draining = False
         self._listening = Listening()
         self._table = RouteTable()
@@ -74,8 +82,8 @@ class Gate:
         #: Doors for our own programs, which only our user can open.
         self._unix = socket_path.with_name(socket_path.name + ".d")
         self._unix_doors = Listeners(self.front.accept, address=str(self._unix))
-        self._doors = Doors(self._table, address=self._listening.address, unix=self._unix)
-        self._web = Web(self._doors)
+        self._doors: Doors | None = None
+        self._web = WebLater(self._make_web)
         self.front.web = self._web
         self._listeners = Listeners(self.front.accept)
         self._reporting: asyncio.Task[None] | None = None
@@ -84,6 +92,7 @@ class Gate:
         """Raises SocketTaken, RelayFailed, OSError."""
         await self._relays.start()
         await self._link.open()
+        self._opened = True
         self._unix.mkdir(mode=0o700, exist_ok=True)
         self._unix.chmod(0o700)
         self._reporting = asyncio.create_task(self._report(), name="report")
@@ -94,6 +103,8 @@ class Gate:
             return
         log.info("gateway.draining", connections=self._ledger.connections)
         self._draining = True
+        if self._log_file is not None:
+            self._log_file.leave()
         self._close_doors()
         self._link.release()
         self.front.drain()
@@ -110,8 +121,17 @@ class Gate:
         self._link.send(self._ledger.report())
         await self._link.close()
         await self._relays.close(cut=False)
-        with contextlib.suppress(OSError):
-            self._unix.rmdir()
+        if self._opened:
+            # Else it is that of the gateway which has the socket.
+            with contextlib.suppress(OSError):
+                self._unix.rmdir()
+
+    def _make_web(self, module: ModuleType) -> Web:
+        self._doors = module.Doors(
+            self._table, address=self._listening.address, unix=self._unix, admit=self._waker.admit
+        )
+        web: Web = module.Web(self._doors)
+        return web
 
     def _close_doors(self) -> None:
         self._listeners.close_all()
@@ -128,6 +148,8 @@ class Gate:
                 for route in routes:
                     self._told(route)
                 self._link.send(Done(seq, (*problems, *self._table.conflicts())))
+                # Not before: nobody else waits for it.
+                self._web.load()
             case SetRoute(seq=seq, route=route):
                 problems = self._on_change(self._table.set(route))
                 self._told(route)
@@ -135,6 +157,13 @@ class Gate:
             case DropRoute(seq=seq, endpoint_id=endpoint_id):
                 self._link.send(Done(seq, self._on_change(self._table.drop(endpoint_id))))
             case WakeFailed():
+                log.warning(
+                    "gateway.wake_failed",
+                    endpoint_id=message.endpoint_id,
+                    error=message.message,
+                    detail=message.detail,
+                    hint=message.hint,
+                )
                 self._waker.failed(message)
             case Verifier(ask=ask, verifier=verifier):
                 self._verifiers.answered(ask, verifier)
@@ -147,6 +176,8 @@ class Gate:
             # It will have us drain, and start one of its own.
             log.warning("gateway.other_version", ours=__version__, theirs=hello.version)
             return
+        if self._log_file is not None:
+            self._log_file.look()
         self._listen(hello.listening)
         self._ledger.anew()
         self._waker.again()
@@ -158,7 +189,8 @@ class Gate:
         self._certificates.configure(listening)
         self.front.domain = listening.domain
         self.front.domain_port = listening.domain_port
-        self._doors.address = listening.address
+        if self._doors is not None:
+            self._doors.address = listening.address
         problems = self._listeners.move(listening.address)
         if before.domain_port != listening.domain_port and before.domain_port is not None:
             self._listeners.close([before.domain_port])

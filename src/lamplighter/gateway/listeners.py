@@ -61,10 +61,6 @@ class Listeners:
         self._retrying: asyncio.TimerHandle | None = None
         self._paused = False
 
-    @property
-    def open_ports(self) -> frozenset[int]:
-        return frozenset(number for number, port in self._ports.items() if port.sock is not None)
-
     def move(self, address: str) -> tuple[str, ...]:
         """Listen at another address. Returns problems, a sentence each."""
         if address == self._address:

@@ -99,7 +99,11 @@ class DropRoute:
 
 @dataclass(frozen=True, slots=True)
 class WakeFailed:
-    """Those who wait get this as a FATAL error. `code` is a SQLSTATE."""
+    """Those who wait get this as a FATAL error. `code` is a SQLSTATE.
+
+    `message` is for everybody; `detail` and `hint`, which may tell of paths and errors of this host, for its own
+    clients.
+    """
 
     endpoint_id: str
     code: str

@@ -81,10 +81,13 @@ class Reach:
         assert route is not None
         return route
 
-    async def to(self, place: Place, address: str | None, first: FirstWords = nothing) -> Reached:
+    async def to(
+        self, place: Place, address: str | None, first: FirstWords = nothing, *, payer: str | None = None
+    ) -> Reached:
         """Connect, after a wake if it takes one. Raises Refused, which says why not.
 
         `first` gives what is said to a backend at once: then it has been said, and the answer is in the buffer.
+        `payer`: see `Waker.admit`.
         """
         until = self._waker.deadline()
         pause = _PAUSE
@@ -93,13 +96,13 @@ class Reach:
             version = self._table.version(place.endpoint_id)
             backend = self._awake(route, place)
             if backend is None:
-                await self._waker.changed(route, until=until)
+                await self._waker.changed(route, until=until, payer=payer)
                 continue
             reached = await self._connect(backend, place, version, first(backend))
             if reached is None:
                 # The postmaster has just been killed, or stopped: the platform may not know that yet.
                 if self._table.version(place.endpoint_id) == version:
-                    await self._waker.changed(route, until=until)
+                    await self._waker.changed(route, until=until, payer=payer)
                 await self._pause(pause, until)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             elif self.holds(reached):

@@ -18,13 +18,22 @@ UNSUPPORTED = "0A000"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A FATAL error. `reason` is counted; `code` is a SQLSTATE."""
+    """A FATAL error. `reason` is counted; `code` is a SQLSTATE.
+
+    `elsewhere` is what clients of other hosts get for message, detail and hint, where those tell how this host is
+    inside; empty: they get the same.
+    """
 
     reason: str
     code: str
     message: str
     detail: str = ""
     hint: str = ""
+    elsewhere: str = ""
+
+    def told(self, *, here: bool) -> Refusal:
+        """What a client gets that is on this host, or is not."""
+        return self if here or not self.elsewhere else Refusal(self.reason, self.code, self.elsewhere)
 
     def render(self) -> bytes:
         """The ErrorResponse."""
@@ -84,6 +93,35 @@ def too_many_connections(limit: int) -> Refusal:
     )
 
 
+def too_many_wakes(at_once: int, a_minute: int) -> Refusal:
+    return Refusal(
+        "too_many_wakes",
+        TOO_MANY,
+        "the endpoint sleeps, and too many have been woken from your address",
+        detail=f"One address may wake {at_once} endpoints at once, and {a_minute} a minute after that.",
+        hint="Try again in a minute. Endpoints that are awake serve you at once.",
+    )
+
+
+def relay_full(capacity: int) -> Refusal:
+    return Refusal(
+        "relay_full",
+        TOO_MANY,
+        "too many connections",
+        detail=f"The server's relay has files for {capacity} connections, and as many are open.",
+        hint="Try again later, or use the pooled address.",
+    )
+
+
+def other_endpoint(named: str) -> Refusal:
+    return Refusal(
+        "other_endpoint",
+        texts.INTERNAL_ERROR,
+        f"the options name the endpoint '{named}', and this is the address of another one",
+        hint="Leave the endpoint out of the options, or connect to its own address.",
+    )
+
+
 def no_control_plane() -> Refusal:
     return Refusal(
         "no_control_plane",
@@ -112,7 +150,14 @@ def too_slow(seconds: float) -> Refusal:
 
 
 def wake_failed(failure: WakeFailed) -> Refusal:
-    return Refusal("wake_failed", failure.code, failure.message, failure.detail, failure.hint)
+    return Refusal(
+        "wake_failed",
+        failure.code,
+        failure.message,
+        failure.detail,
+        failure.hint,
+        elsewhere=f"{failure.message}; the server's operator finds why in the platform's log, by {failure.endpoint_id}",
+    )
 
 
 def backend_silent() -> Refusal:

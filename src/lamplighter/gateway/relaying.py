@@ -102,7 +102,8 @@ class Relay:
     """One relay process, driven from one event loop. Nothing here blocks: what the relay cannot take yet is queued.
 
     `kind` is "compiled" or "python", `pid` the process, `capacity` how many connections its limit of files allows: more
-    are reported as "exhausted". Callbacks run in the event loop and must not raise.
+    would be reported as "exhausted", so whoever hands over compares it with `open`. Callbacks run in the event loop
+    and must not raise.
     """
 
     def __init__(self, control: socket.socket, process: subprocess.Popen[bytes], kind: str) -> None:

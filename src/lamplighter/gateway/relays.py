@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
-from lamplighter.gateway.errors import HandshakeFailed
+from lamplighter.gateway import refusals
+from lamplighter.gateway.errors import HandshakeFailed, Refused
 from lamplighter.gateway.relaying import Ended, Relay, RelayError
 
 log = structlog.get_logger("lamplighter.gateway")
@@ -41,6 +42,11 @@ class Relays:
         self._relay = relay
         self._there.set()
         log.info("gateway.relay_started", pid=relay.pid, relay=relay.kind)
+
+    def look(self) -> None:
+        """Raises Refused when the relay has no files for one more: it would only reset the client."""
+        if self._relay is not None and self._relay.open >= self._relay.capacity:
+            raise Refused(refusals.relay_full(self._relay.capacity))
 
     async def hand_over(
         self, number: int, client: socket.socket, backend: socket.socket, *, to_backend: bytes, to_client: bytes

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lamplighter.gateway.errors import SpawnFailed
@@ -35,9 +36,10 @@ def answers(socket_path: Path) -> bool:
         return True
 
 
-async def start(socket_path: Path, log: Path, *, within: float = 20.0) -> int:
-    """Start one, in a session of its own, and return its pid when it answers. Raises SpawnFailed.
+async def start(socket_path: Path, log: Path, *, env: Mapping[str, str] | None = None, within: float = 20.0) -> int:
+    """Start one, in a session and with streams of its own, and return its pid when it answers. Raises SpawnFailed.
 
+    `env` is its whole environment, ours unless given; `within` is in seconds.
     Nobody else may be starting one on this socket: the one that comes second ends with an error.
     """
     if len(os.fsencode(socket_path)) > LONGEST_PATH:
@@ -50,6 +52,7 @@ async def start(socket_path: Path, log: Path, *, within: float = 20.0) -> int:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
+            env=env,
         )
     except OSError as error:
         raise SpawnFailed(str(error), log) from error

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from lamplighter.address_ranges import of_this_host
 from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.errors import HandshakeFailed
 from lamplighter.gateway.streams import Stream, TlsStream
@@ -54,6 +55,25 @@ class Visitor:
     def tls(self) -> TlsStream | None:
         """The session that ends here, if it does."""
         return self.stream if isinstance(self.stream, TlsStream) else None
+
+    @property
+    def local(self) -> str | None:
+        """The address that it connected to; None by a Unix socket, and when the connection is over."""
+        try:
+            name = self.sock.getsockname()
+        except OSError:
+            return None
+        return str(name[0]) if isinstance(name, tuple) else None
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on this host. Of a program that speaks for others that is not known."""
+        return of_this_host(self.address, self.local)
+
+    @property
+    def payer(self) -> str | None:
+        """Whose account a wake goes to: nobody's on this host."""
+        return None if self.here else self.address
 
     @contextmanager
     def giving_way(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lamplighter.gateway import refusals
+from lamplighter.gateway.admission import WAKES_A_MINUTE, WAKES_AT_ONCE, Wakes
 from lamplighter.gateway.errors import Refused
 from lamplighter.gateway.ports import Route, RouteState, WakeFailed
 
@@ -32,18 +33,37 @@ class Waker:
         self._connected = connected
         self._patience = patience
         self._waiting: dict[str, _Waiting] = {}
+        self._wakes = Wakes()
+        #: Endpoints whose wake is in somebody's account already.
+        self._paid: set[str] = set()
 
     @property
     def waiting(self) -> int:
         """How many wait."""
         return sum(len(one.futures) for one in self._waiting.values())
 
-    async def changed(self, route: Route, *, until: float) -> None:
+    def admit(self, route: Route, payer: str | None) -> None:
+        """Put the wake of this endpoint, if it takes one, into the account of `payer`, the address of another host.
+
+        It is paid for until something is told of it: whoever comes meanwhile comes along. Raises Refused.
+        """
+        if payer is None or route.state == "holding" or route.endpoint_id in self._paid:
+            return
+        waiting = self._waiting.get(route.endpoint_id)
+        if waiting is not None and waiting.asked:
+            return
+        if not self._wakes.take(payer, asyncio.get_running_loop().time()):
+            raise Refused(refusals.too_many_wakes(WAKES_AT_ONCE, WAKES_A_MINUTE))
+        self._paid.add(route.endpoint_id)
+
+    async def changed(self, route: Route, *, until: float, payer: str | None = None) -> None:
         """Return when the endpoint's route was told anew, in a state in which it is worth a look.
 
         Asks for a wake unless it is held, which ends without that. An `awake` route that is given means: nothing
-        listens there. `until` is in the loop's time. Raises `Refused` when the wake failed, or nothing came in time.
+        listens there. `until` is in the loop's time, `payer` as for `admit`. Raises `Refused` when the wake failed, or
+        nothing came in time.
         """
+        self.admit(route, payer)
         endpoint_id = route.endpoint_id
         waiting = self._waiting.setdefault(endpoint_id, _Waiting(route.state))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -69,6 +89,7 @@ class Waker:
 
     def told(self, route: Route) -> None:
         """A route was set."""
+        self._paid.discard(route.endpoint_id)
         waiting = self._waiting.get(route.endpoint_id)
         if waiting is None:
             return
@@ -81,10 +102,12 @@ class Waker:
 
     def gone(self, endpoint_id: str) -> None:
         """The route is no more: who waits shall look, and find that."""
+        self._paid.discard(endpoint_id)
         if waiting := self._waiting.get(endpoint_id):
             self._release(waiting)
 
     def failed(self, failure: WakeFailed) -> None:
+        self._paid.discard(failure.endpoint_id)
         waiting = self._waiting.pop(failure.endpoint_id, None)
         if waiting is None:
             return

@@ -18,11 +18,14 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from lamplighter.address_ranges import of_this_host
 from lamplighter.gateway import serverless
 from lamplighter.gateway.admission import allowed
-from lamplighter.gateway.errors import HandshakeFailed
+from lamplighter.gateway.errors import HandshakeFailed, Refused
+from lamplighter.gateway.ports import Route
 from lamplighter.gateway.pumping import Pump
 from lamplighter.gateway.routes import RouteTable
 from lamplighter.gateway.streams import Stream
@@ -35,13 +38,17 @@ log = structlog.get_logger("lamplighter.gateway")
 MOST = 2000
 _FIRST_REQUEST_SECONDS = 20.0
 
+#: See `Waker.admit`.
+Admit = Callable[[Route, str | None], None]
+
 
 class Doors:
     """From a host and port that a caller names to an endpoint's door; never to anything else."""
 
-    def __init__(self, table: RouteTable, *, address: str, unix: Path) -> None:
+    def __init__(self, table: RouteTable, *, address: str, unix: Path, admit: Admit | None = None) -> None:
         self.address = address
         self._table = table
+        self._admit = admit
         self._unix = unix
 
     async def resolve(self, host: str, port: int | None) -> serverless.Target:
@@ -58,7 +65,18 @@ class Doors:
             raise serverless.UnknownHost(host)
         rules = route.allowed
         admits = None if rules is None else partial(_admits, rules)
-        return serverless.Target(str(self._unix), route.port, admits)
+        return serverless.Target(str(self._unix), route.port, admits, partial(self._wakes, route))
+
+    def _wakes(self, route: Route, client: str | None, server: str | None) -> None:
+        """Here and not at the door, which does not see who asks. Raises SqlFailed."""
+        if self._admit is None or route.state == "awake" or of_this_host(client, server):
+            return
+        try:
+            self._admit(route, client)
+        except Refused as refused:
+            told = refused.refusal
+            fields = {"severity": "FATAL", "code": told.code, "detail": told.detail, "hint": told.hint}
+            raise serverless.SqlFailed(told.message, fields) from refused
 
     def _is_here(self, host: str) -> bool:
         """With an address for all networks nobody can tell how this host is called: then the port decides."""
@@ -91,7 +109,7 @@ class Web:
             access_log=False,
             lifespan="off",
             limit_concurrency=MOST,
-            **serverless.UVICORN,
+            **(serverless.UVICORN | {"ws": WebSocketsSansIOProtocol}),
         )
         self._config.load()
         self._state = ServerState()
@@ -100,17 +118,17 @@ class Web:
         """Take a connection over. Returns at once without TLS; with TLS, which ends here, when it is over."""
         if len(self._state.connections) >= MOST:
             raise HandshakeFailed("too many connections of HTTP")
-        client = (visitor.address or "", 0)
+        ends = (visitor.address or "", visitor.local or "")
         first = visitor.stream.take()
         if visitor.tls is None:
-            await self._attach(socket.socket(fileno=visitor.sock.detach()), client, "http", first)
+            await self._attach(socket.socket(fileno=visitor.sock.detach()), ends, "http", first)
             return
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
         inner = Stream(ours)
         visitor.stream.buffer += first
-        await self._attach(theirs, client, "https", b"")
+        await self._attach(theirs, ends, "https", b"")
         await Pump(visitor.stream, inner).run()
 
     async def close(self) -> None:
@@ -118,9 +136,9 @@ class Web:
             connection.shutdown()
         await self._app.close()
 
-    async def _attach(self, sock: socket.socket, client: tuple[str, int], scheme: str, first: bytes) -> None:
+    async def _attach(self, sock: socket.socket, ends: tuple[str, str], scheme: str, first: bytes) -> None:
         loop = asyncio.get_running_loop()
-        app = _Connection(self._config.loaded_app, client, scheme, request_seconds=self._request_seconds)
+        app = _Connection(self._config.loaded_app, ends, scheme, request_seconds=self._request_seconds)
         config = copy.copy(self._config)
         config.loaded_app = app
         protocol = H11Protocol(config=config, server_state=self._state, app_state={})
@@ -148,16 +166,16 @@ class Web:
 
 
 class _Connection:
-    """The app as one connection has it: with the client's address, which a socket pair does not tell.
+    """The app as one connection has it: with the addresses of its two `ends`, which a socket pair does not tell.
 
     It also ends the connection when a request's head does not come to its end, for which uvicorn has no deadline.
     """
 
     def __init__(
-        self, app: Callable[..., object], client: tuple[str, int], scheme: str, *, request_seconds: float
+        self, app: Callable[..., object], ends: tuple[str, str], scheme: str, *, request_seconds: float
     ) -> None:
         self._app: ASGIApp = app  # type: ignore[assignment] # uvicorn's own types of the same interface
-        self._client = client
+        self._ends = {"client": (ends[0], 0), "server": (ends[1], 0)}
         self._scheme = scheme
         self._request_seconds = request_seconds
         self._used = False
@@ -177,7 +195,7 @@ class _Connection:
             began = asyncio.get_running_loop().time()
         scheme = self._scheme.replace("http", "ws") if scope["type"] == "websocket" else self._scheme
         try:
-            await self._app({**scope, "client": self._client, "scheme": scheme, serverless.BEGAN: began}, receive, send)
+            await self._app({**scope, **self._ends, "scheme": scheme, serverless.BEGAN: began}, receive, send)
         finally:
             self._serving = False
 

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import shutil
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +23,8 @@ import structlog
 from lamplighter import __version__
 from lamplighter.api.errors import Unavailable
 from lamplighter.control.ports import Door
-from lamplighter.gateway import link
+from lamplighter.gateway import link, spawning
+from lamplighter.gateway.errors import SpawnFailed
 from lamplighter.gateway.ports import (
     AskVerifier,
     Backend,
@@ -48,20 +44,19 @@ from lamplighter.gateway.ports import (
     WakeFailed,
     Welcome,
 )
+from lamplighter.platform import gateway_processes
 from lamplighter.platform.redirect import RedirectFailed, Redirects
 from lamplighter.platform.redirect_plan import Counted
 
 log = structlog.get_logger(__name__)
 
-SOCKETS = "gateway-*.sock"
-KEPT = frozenset({"HOME", "LAMP_RELAY", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV"})
 START_SECONDS = 30.0
-POLL_SECONDS = 0.01
 AGAIN_SECONDS = 0.5
 #: How long a change may take to be acknowledged before the request goes on without.
 TELL_SECONDS = 5.0
-END_SECONDS = 10.0
 CANNOT_CONNECT_NOW = "57P03"
+NO_COMPUTE = "the compute could not be started"
+NO_POOLER = "the pooler could not be started"
 
 
 class GatewayFailed(Exception):
@@ -80,19 +75,23 @@ class Below(Protocol):
         """Whether a wake of an awake endpoint brings a pooler."""
         ...
 
-    def log_of(self, endpoint_id: str) -> Path:
-        """Where the compute's log lies."""
+    def log_of(self, endpoint_id: str, *, pooler: bool = False) -> Path:
+        """Where the compute's log lies, or its pooler's."""
         ...
 
     async def verifier(self, endpoint_id: str, role: str) -> str | None:
         """The role's SCRAM verifier, of a compute that runs."""
         ...
 
-    async def wake(self, endpoint_id: str, *, awake: bool) -> bool:
-        """Have what is waited for there, by and by. True if it is there already. `awake`: so its door says.
+    async def wake(self, endpoint_id: str) -> bool:
+        """Have the compute there, by and by. True if it is there already.
 
         Raises an `ApiError` or another error with a sentence for whoever waits.
         """
+        ...
+
+    async def pool(self, endpoint_id: str) -> None:
+        """Have a pooler beside a compute that runs. Raises an error with a sentence for whoever waits."""
         ...
 
     def woken(self, endpoint_id: str, seconds: float, *, ok: bool) -> None: ...
@@ -155,7 +154,6 @@ class LocalGateway:
         #: Who may come, as the kernel was told.
         self._allowed: dict[str, tuple[str, ...] | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._process: subprocess.Popen[bytes] | None = None
         self._retired = False
         self.relay = ""
 
@@ -219,15 +217,17 @@ class LocalGateway:
         self._below.gone(endpoint_id)
 
     def refuse(self, endpoint_id: str, error: str) -> None:
-        self._fail(endpoint_id, error, hint=f"The compute's log is {self._below.log_of(endpoint_id)}.")
+        self._not_woken(endpoint_id, error, hint=f"The compute's log is {self._below.log_of(endpoint_id)}.")
 
-    def _fail(self, endpoint_id: str, error: str, *, hint: str) -> None:
+    def _not_woken(self, endpoint_id: str, error: str, *, hint: str) -> None:
+        log.info("gateway.not_woken", endpoint_id=endpoint_id, error=error)
         if (since := self._asleep_since.pop(endpoint_id, None)) is not None:
             self._below.woken(endpoint_id, time.monotonic() - since, ok=False)
+        self._tell_failed(endpoint_id, NO_COMPUTE, error, hint=hint)
+
+    def _tell_failed(self, endpoint_id: str, what: str, error: str, *, hint: str) -> None:
         if self._line is not None:
-            self._line.send(
-                WakeFailed(endpoint_id, CANNOT_CONNECT_NOW, "the compute could not be started", detail=error, hint=hint)
-            )
+            self._line.send(WakeFailed(endpoint_id, CANNOT_CONNECT_NOW, what, detail=error, hint=hint))
 
     def listen_anew(self, listening: Listening) -> None:
         """Certificates or addresses have changed."""
@@ -295,17 +295,14 @@ class LocalGateway:
             self._line.send(Drain())
 
     async def close(self) -> None:
-        """End the gateway's process, with the connections that it has."""
+        """End the gateway's process, with the connections that it has. The computes are gone already."""
         line, self._line = self._line, None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if line is not None:
             line.close()
-            await _end(line.pid)
-            if self._process is not None:
-                await asyncio.to_thread(self._process.wait)
-        await asyncio.to_thread(_sweep, self._run_dir)
+        await gateway_processes.end(self._run_dir, also=[line.pid] if line is not None else [])
 
     def _take(self, line: _Line) -> None:
         self._line = line
@@ -364,7 +361,9 @@ class LocalGateway:
                 if done is not None and not done.done():
                     done.set_result(problems)
             case Wake(endpoint_id):
-                self._spawn_task(self._wake(endpoint_id))
+                # Before the first pause: what it is by now, a start may change.
+                awake = self._is_awake(endpoint_id)
+                self._spawn_task(self._pool(endpoint_id) if awake else self._wake(endpoint_id))
             case AskVerifier():
                 self._spawn_task(self._answer(line, message))
             case Report():
@@ -380,16 +379,31 @@ class LocalGateway:
         self._insisting.add(endpoint_id)
         try:
             while endpoint_id in self._asleep_since:
-                door = self._doors.get(endpoint_id)
-                if await self._below.wake(endpoint_id, awake=door is not None and door.state == "awake"):
+                if await self._below.wake(endpoint_id):
                     await self.tell_again(endpoint_id)
+                    # If it has been held meanwhile, nobody waits for a start any more.
+                    self._asleep_since.pop(endpoint_id, None)
                     return
                 await asyncio.sleep(AGAIN_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
-            log.info("gateway.wake_refused", endpoint_id=endpoint_id, error=str(error))
-            self._fail(endpoint_id, str(error), hint="")
+            self._not_woken(endpoint_id, str(error), hint="")
         finally:
             self._insisting.discard(endpoint_id)
+
+    def _is_awake(self, endpoint_id: str) -> bool:
+        door = self._doors.get(endpoint_id)
+        return door is not None and self._route(door).state == "awake"
+
+    async def _pool(self, endpoint_id: str) -> None:
+        """Whoever waits for one that is awake waits for its pooler, which most endpoints never need."""
+        try:
+            await self._below.pool(endpoint_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
+            log.warning("gateway.no_pooler", endpoint_id=endpoint_id, error=str(error))
+            where = self._below.log_of(endpoint_id, pooler=True)
+            self._tell_failed(endpoint_id, NO_POOLER, str(error), hint=f"The pooler's log is {where}.")
+        else:
+            await self.tell_again(endpoint_id)
 
     async def _answer(self, line: _Line, ask: AskVerifier) -> None:
         verifier = None
@@ -404,8 +418,8 @@ class LocalGateway:
     async def _adopt(self) -> _Line | None:
         """A gateway that an earlier platform left; those of another release are told to end when they are empty."""
         found: _Line | None = None
-        await asyncio.to_thread(_sweep, self._run_dir)
-        for path in sorted(self._run_dir.glob(SOCKETS)):
+        await asyncio.to_thread(gateway_processes.sweep, self._run_dir)
+        for path in sorted(self._run_dir.glob(gateway_processes.SOCKETS)):
             try:
                 line = await self._connect(path)
             except OSError:
@@ -422,30 +436,18 @@ class LocalGateway:
 
     async def _spawn(self) -> _Line:
         path = self._run_dir / f"gateway-{uuid4().hex[:8]}.sock"
-        command = [sys.executable, "-m", "lamplighter.gateway", "--socket", str(path), "--log", str(self._log_file)]
-        self._process = process = await asyncio.to_thread(_spawned, command)
+        env = gateway_processes.environment(self._run_dir, os.environ)
         try:
-            async with asyncio.timeout(START_SECONDS):
-                while True:
-                    if process.poll() is not None:
-                        raise GatewayFailed(
-                            f"the gateway ended with status {process.returncode} as it started;"
-                            f" its log is {self._log_file}"
-                        )
-                    try:
-                        line = await self._connect(path)
-                    except OSError:
-                        await asyncio.sleep(POLL_SECONDS)
-                        continue
-                    welcome = await self._greet(line)
-                    if welcome is not None:
-                        self.relay = welcome.relay
-                        return line
-        except TimeoutError:
-            process.kill()
-            raise GatewayFailed(
-                f"the gateway did not answer in {START_SECONDS:g} s; its log is {self._log_file}"
-            ) from None
+            await spawning.start(path, self._log_file, env=env, within=START_SECONDS)
+            line = await self._connect(path)
+        except (SpawnFailed, OSError) as error:
+            raise GatewayFailed(str(error)) from error
+        welcome = await self._greet(line)
+        if welcome is None:
+            line.close()
+            raise GatewayFailed(f"the gateway did not answer in {TELL_SECONDS:g} s; its log is {self._log_file}")
+        self.relay = welcome.relay
+        return line
 
     async def _connect(self, path: Path) -> _Line:
         reader, writer = await asyncio.open_unix_connection(path, limit=link.LONGEST)
@@ -461,86 +463,7 @@ class LocalGateway:
         return answer if isinstance(answer, Welcome) else None
 
 
-def _spawned(command: list[str]) -> subprocess.Popen[bytes]:
-    """In a session and with streams of its own: we may have none, and its sockets would take their numbers."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env=_environment(),
-    )
-
-
-def _environment() -> dict[str, str]:
-    """Without what is set for us, such as the catalog's password: strangers speak to the gateway."""
-    return {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(("LC_", "PYTHON"))}
-
-
-def gateways(run_dir: Path) -> list[int]:
-    """Processes of gateways that live, whether or not a platform does."""
-    found = []
-    for path in sorted(run_dir.glob(SOCKETS)):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock, contextlib.suppress(OSError):
-            knock.connect(os.fspath(path))
-            found.append(_peer(knock))
-    return found
-
-
-async def end_gateways(run_dir: Path) -> int:
-    """End what a platform that is no more has left, with its connections. Returns how many there were."""
-    found = gateways(run_dir)
-    for pid in found:
-        await _end(pid)
-    await asyncio.to_thread(_sweep, run_dir)
-    return len(found)
-
-
-def _sweep(run_dir: Path) -> None:
-    """Remove what gateways that are no more have left beside their sockets."""
-    for lock in run_dir.glob(SOCKETS + ".lock"):
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            path = lock.with_suffix("")
-            shutil.rmtree(path.with_name(path.name + ".d"), ignore_errors=True)
-            path.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
-        finally:
-            os.close(handle)
-
-
 def _peer(connected: socket.socket) -> int:
     """Who listens at the other end, as the kernel knows it."""
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[0])
-
-
-async def _end(pid: int) -> None:
-    """End a gateway, which may be no child of ours, and return when it is gone."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    loop.add_reader(handle, gone.set)
-    try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_SECONDS):
-                    await gone.wait()
-                    return
-    finally:
-        loop.remove_reader(handle)
-        os.close(handle)

@@ -35,24 +35,22 @@ class GatewaySide:
         tls = self._plane.tls(self._supervisor.spec(endpoint_id).major)
         return Backend(LISTEN, status.port, tls), self._plane.pooler(endpoint_id)
 
-    def log_of(self, endpoint_id: str) -> Path:
-        return self._supervisor.log_file(endpoint_id)
+    def log_of(self, endpoint_id: str, *, pooler: bool = False) -> Path:
+        return self._plane.pooler_log(endpoint_id) if pooler else self._supervisor.log_file(endpoint_id)
 
     async def verifier(self, endpoint_id: str, role: str) -> str | None:
         return await self._plane.verifier(endpoint_id, role)
 
-    async def wake(self, endpoint_id: str, *, awake: bool) -> bool:
+    async def wake(self, endpoint_id: str) -> bool:
         assert self.control is not None
-        # While its start is being finished it is awake already: who is told so, and wants the pooler, asks just then.
-        there = await self.control.endpoints.wake(endpoint_id) or awake
-        if there:
-            # What is waited for is the pooler, which most endpoints never need.
-            try:
-                await self._plane.start_pooler(endpoint_id)
-            except (NotRunning, psycopg.Error) as error:
-                # Or its postmaster has just ended, which is about to be known.
-                log.info("endpoint.no_pooler", endpoint_id=endpoint_id, error=str(error))
-        return there
+        return await self.control.endpoints.wake(endpoint_id)
+
+    async def pool(self, endpoint_id: str) -> None:
+        try:
+            await self._plane.start_pooler(endpoint_id)
+        except (NotRunning, psycopg.Error) as error:
+            # The postmaster has just ended: the gateway is told so when that is known, and asks for a wake.
+            log.info("endpoint.no_pooler", endpoint_id=endpoint_id, error=str(error))
 
     @property
     def pools(self) -> bool:

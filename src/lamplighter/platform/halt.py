@@ -19,7 +19,7 @@ from lamplighter.compute.ports import PostgresBuild
 from lamplighter.compute.process import kill_all
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.user import current_or_system_user
-from lamplighter.platform.gateway import end_gateways, gateways
+from lamplighter.platform import gateway_processes
 from lamplighter.platform.inspect import computes, find_platform, is_ours, run_dirs
 from lamplighter.platform.machine import CATALOG, STOPS_AT_ONCE, storage_owner, volume_of
 from lamplighter.platform.redirect import RedirectFailed, Redirects
@@ -53,12 +53,25 @@ class StillStopping(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """What was ended: the platform's process, or computes without one; and what could not be, a sentence each."""
+    """What was ended: the platform's process, or computes without one; and what could not be, a sentence each.
+
+    `gateways` are pids of gateways and relays that the platform has left.
+    """
 
     pid: int | None
     seconds: float
     computes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    gateways: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """What a crashed platform had left and was ended: ids of computes, pids of gateways; and what went wrong."""
+
+    computes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    gateways: tuple[int, ...] = ()
 
 
 def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) -> Halted:
@@ -70,12 +83,11 @@ def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) 
     begin = time.monotonic()
     pid = _end_platform(data_dir, seconds, tick)
     left = [one.id for one in computes(data_dir) if one.alive]
-    ended: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    if left or any(gateways(run_dir) for run_dir in run_dirs(data_dir)):
+    orphans = Orphans()
+    if left or any(gateway_processes.find(run_dir) for run_dir in run_dirs(data_dir)):
         tick(time.monotonic() - begin, len(left))
-        ended, problems = asyncio.run(stop_orphans(data_dir))
-    return Halted(pid, time.monotonic() - begin, ended, problems)
+        orphans = asyncio.run(stop_orphans(data_dir))
+    return Halted(pid, time.monotonic() - begin, orphans.computes, orphans.problems, orphans.gateways)
 
 
 def _end_platform(data_dir: Path, seconds: float, tick: Callable[[float, int], None]) -> int | None:
@@ -116,22 +128,21 @@ def _await_end(handle: int, pid: int, data_dir: Path, seconds: float, tick: Call
         tick(time.monotonic() - begin, sum(one.alive for one in computes(data_dir)))
 
 
-async def stop_orphans(data_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """End gateway and computes of a platform that crashed, the catalog last. Returns ids, and what went wrong.
+async def stop_orphans(data_dir: Path) -> Orphans:
+    """End gateway and computes of a platform that crashed, the catalog last.
 
     Nothing else is mended: the next `lamp up` takes up unfinished operations. Raises NotOurs, AlreadyRunning.
     """
     if not is_ours(data_dir):
         raise NotOurs(data_dir)
     ended: list[str] = []
+    gateways: list[int] = []
     problems: list[str] = []
     owner = current_or_system_user()
     with sole_platform(data_dir):
         volumes = await asyncio.to_thread(_open, data_dir, owner, problems)
         for run_dir in run_dirs(data_dir):
             if run_dir.is_dir():
-                # First: whoever comes from now on is not to wait for a compute.
-                await end_gateways(run_dir)
                 supervisor = Supervisor(
                     run_dir,
                     builds=_no_build,
@@ -139,12 +150,19 @@ async def stop_orphans(data_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]
                     log_dir=data_dir / "logs",
                     cgroups=Cgroups(find_home(probe(), "lamplighter")),
                 )
-                ended += await _stop_all(supervisor, run_dir, volumes, problems)
+                # Side by side: who comes from now on is not to wait for a compute, and those who are connected are told
+                # by theirs.
+                stopping = asyncio.ensure_future(_stop_all(supervisor, run_dir, volumes, problems))
+                gateways += await gateway_processes.end(run_dir, after=stopping)
+                ended += await stopping
+                # Unless something is left in it.
+                with contextlib.suppress(OSError):
+                    run_dir.rmdir()
         if volumes is not None:
             await volumes.shutdown()
         with contextlib.suppress(RedirectFailed):
             await Redirects(data_dir).clear()
-    return tuple(ended), tuple(problems)
+    return Orphans(tuple(ended), tuple(problems), tuple(gateways))
 
 
 def _open(data_dir: Path, owner: tuple[int, int], problems: list[str]) -> Volumes | None:

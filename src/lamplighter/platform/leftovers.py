@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from lamplighter.compute import process
+from lamplighter.platform import gateway_processes
 from lamplighter.platform.inspect import (
     ComputeFacts,
     Known,
@@ -60,6 +61,7 @@ class Found:
     running: bool
     computes: tuple[ComputeFacts, ...] = ()
     postmasters: tuple[Postmaster, ...] = ()
+    gateways: tuple[int, ...] = ()
     volumes: tuple[str, ...] = ()
     half_made: tuple[str, ...] = ()
     trash: int = 0
@@ -93,6 +95,10 @@ def _computes(found: Found) -> Iterable[Leftover]:
         if postmaster.pid not in living:
             what = f"process {postmaster.pid} runs Postgres on {postmaster.data_dir}, and no record tells of it"
             yield Leftover("process", what, f"stop it: kill -INT {postmaster.pid}")
+    if not found.running:
+        for pid in found.gateways:
+            what = f"process {pid} passes connections on without a platform"
+            yield Leftover("gateway", what, "`lamp down` ends it")
     for one in found.computes:
         if not found.running:
             state = f"runs on (process {one.pid}) without a platform" if one.alive else "has a record and no process"
@@ -145,12 +151,14 @@ def gather(data_dir: Path, catalog_url: str | None = None) -> Found:
     volumes, half_made, trash = _on_disk(home)
     recorded = tuple(computes(data_dir))
     postmasters = tuple(_postmasters(data_dir))
+    passing = [gateway_processes.find(run_dir) for run_dir in run_dirs(data_dir)]
     running = find_platform(data_dir).state != "stopped"
     known = _known(data_dir, catalog_url) if running else None
     return Found(
         running=running,
         computes=recorded,
         postmasters=postmasters,
+        gateways=tuple(pid for each in passing for pid in (*each.fronts, *each.relays)),
         volumes=tuple(one for one in volumes if (home / "volumes" / one).is_dir()),
         half_made=half_made,
         trash=trash,

@@ -94,7 +94,7 @@ class Numbers:
         self._gone: dict[str, None] = {}
         self._wakes: Counter[str] = Counter({"ok": 0, "failed": 0})
         self._wake_seconds = Histogram(WAKE_BUCKETS)
-        self._suspends: Counter[str] = Counter()
+        self._suspends: Counter[str] = Counter({"api": 0, "crash": 0, "idle": 0})
         self._refused: Counter[str] = Counter()
 
     # Feeding
@@ -134,7 +134,7 @@ class Numbers:
             self._put(endpoint_id, replace(known, wakes=known.wakes + 1, last_wake_seconds=seconds))
 
     def suspended(self, endpoint_id: str, reason: str) -> None:  # noqa: ARG002 - told as it happens; by reason is enough
-        """An endpoint was put to sleep, such as for `idle`, `asked` or `limit`."""
+        """An endpoint was put to sleep: `idle`, `api` when somebody asked for it, `crash` when its postmaster ended."""
         _count(self._suspends, reason, 1)
 
     def refused(self, reason: str, count: int = 1) -> None:

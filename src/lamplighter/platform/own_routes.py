@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -13,14 +14,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from lamplighter.address_ranges import of_this_host
 from lamplighter.api.errors import ApiError
 from lamplighter.control.app import Control
 from lamplighter.control.features.endpoints.model import Endpoint
 from lamplighter.control.http.auth import authenticate
 from lamplighter.control.http.binding import error_response
 from lamplighter.control.ports import Door
-from lamplighter.gateway.admission import allowed
-from lamplighter.gateway.serverless import Serverless, Target, TooBusy, UnknownHost
+from lamplighter.gateway import refusals
+from lamplighter.gateway.admission import WAKES_A_MINUTE, WAKES_AT_ONCE, Wakes, allowed
+from lamplighter.gateway.serverless import Serverless, SqlFailed, Target, TooBusy, UnknownHost
 from lamplighter.gateway.wire.hosts import split_pooler
 from lamplighter.platform.gateway import LocalGateway
 from lamplighter.platform.metrics import CONTENT_TYPE, EndpointNumbers, Numbers
@@ -40,15 +43,26 @@ def door_at(doors: Mapping[str, Door], host: str, port: int | None) -> Door | No
     return found
 
 
-async def target_of(gateway: LocalGateway, host: str, port: int | None) -> Target:
-    """Where the gateway lets our own programs in, by any address that it listens on. Raises UnknownHost, TooBusy."""
+async def target_of(gateway: LocalGateway, host: str, port: int | None, *, wakes: Wakes) -> Target:
+    """Where the gateway lets our own programs in, by any address that it listens on. Raises UnknownHost, TooBusy.
+
+    It does not see who asks: what strangers wake by the API's port is put into their account in `wakes`.
+    """
     door = door_at(gateway.doors, host, port)
     if door is None:
         raise UnknownHost(host)
     admits = None if door.allowed is None else partial(_admits, door.allowed)
     if (at := gateway.doors_dir) is None:
         raise TooBusy("the gateway is being started; try again later")
-    return Target(str(at), door.port, admits)
+    return Target(str(at), door.port, admits, partial(_pay, wakes, door))
+
+
+def _pay(wakes: Wakes, door: Door, client: str | None, server: str | None) -> None:
+    """Raises SqlFailed."""
+    if door.state == "awake" or of_this_host(client, server) or wakes.take(client or "", time.monotonic()):
+        return
+    told = refusals.too_many_wakes(WAKES_AT_ONCE, WAKES_A_MINUTE)
+    raise SqlFailed(told.message, {"severity": "FATAL", "code": told.code, "detail": told.detail, "hint": told.hint})
 
 
 def _admits(rules: tuple[str, ...], address: str) -> bool:

@@ -203,6 +203,10 @@ class LocalPlane:
         await self._supervisor.settle(compute_id)
         await self._volumes.close(volume_id)
 
+    async def settle_crashed(self, compute_id: str) -> None:
+        if self._poolers is not None:
+            await self._poolers.stop_beside_nothing(compute_id)
+
     def is_running(self, compute_id: str) -> bool:
         return self._supervisor.status(compute_id).state == "running"
 
@@ -257,6 +261,10 @@ class LocalPlane:
         if status is None or status.state != "running" or status.port is None:
             return None
         return Backend(LISTEN, status.port, tls=False)
+
+    def pooler_log(self, compute_id: str) -> Path:
+        assert self._poolers is not None
+        return self._poolers.log_file(compute_id)
 
     async def start_pooler(self, compute_id: str) -> None:
         """Beside a compute that runs; one that there is gets the compute's size. Raises PoolerError, NotRunning."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lamplighter.address_ranges import Network, read_range
 from lamplighter.gateway.ports import Route
 
 PREFIX = "lamplighter_"
@@ -66,8 +67,6 @@ REACH = {
     "*": ((4, 6), True),
 }
 _PLAIN = re.compile(r"[\w./ @+,:=~-]{1,120}")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +132,11 @@ def networks(allowed: Iterable[str]) -> tuple[Network, ...]:
 
     What cannot be read is left out: who it means goes by the gateway.
     """
-    blocks = [block for entry in allowed for block in _blocks(entry)]
+    ranges = [found for entry in allowed if (found := read_range(entry)) is not None]
+    blocks = [block for one in ranges for block in one.networks]
     four = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv4Network))
     six = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv6Network))
     return (*four, *six)
-
-
-def _blocks(entry: str) -> Iterable[Network]:
-    try:
-        first, dash, last = (part.strip() for part in entry.partition("-"))
-        if not dash:
-            return [ipaddress.ip_network(first, strict=False)]
-        begin, end = ipaddress.ip_address(first), ipaddress.ip_address(last)
-        if isinstance(begin, ipaddress.IPv4Address) and isinstance(end, ipaddress.IPv4Address):
-            return list(ipaddress.summarize_address_range(begin, end))
-        if isinstance(begin, ipaddress.IPv6Address) and isinstance(end, ipaddress.IPv6Address):
-            return list(ipaddress.summarize_address_range(begin, end))
-    except ValueError:
-        pass
-    return []
 
 
 def elements(lead: Lead) -> Iterable[Element]:

@@ -29,9 +29,11 @@ from lamplighter.control.operations.engine import Engine
 from lamplighter.control.operations.recovery import release_leases
 from lamplighter.control.reconcile import Reconciler
 from lamplighter.control.seal import Sealer
+from lamplighter.gateway.admission import Wakes
 from lamplighter.gateway.ports import Listening
 from lamplighter.gateway.serverless import UVICORN
 from lamplighter.gateway.serverless import app as serverless_app
+from lamplighter.platform.console_proxy import ConsoleProxy
 from lamplighter.platform.first import FirstThings, begin, first_key
 from lamplighter.platform.gateway import LocalGateway
 from lamplighter.platform.gateway_side import GatewaySide
@@ -66,17 +68,21 @@ WRITE_USAGE_SECONDS = 10.0
 CERTIFICATE_SECONDS = 10.0
 PRUNE_SECONDS = 6 * 3600.0
 CONCURRENCY = 8
-#: Standbys' volumes carry their endpoint's id, and hold nothing that their branch does not.
-STANDBY_PREFIX = "ep-"
+#: Of computes that clients reach; others carry their branch's id. Standbys' volumes carry their endpoint's id, too, and
+#: hold nothing that their branch does not.
+ENDPOINT_PREFIX = "ep-"
 
 
 class PortBusy(Exception):
-    """The API's port is taken; choose another with --port."""
+    """The API's port, or that of another `option`, is taken; choose another."""
 
-    def __init__(self, host: str, port: int, why: str) -> None:
+    def __init__(self, host: str, port: int, why: str, *, option: str = "--port") -> None:
         self.host = host
         self.port = port
-        super().__init__(f"cannot listen on {host}:{port} ({why}); choose another port with --port, or end what has it")
+        self.option = option
+        super().__init__(
+            f"cannot listen on {host}:{port} ({why}); choose another port with {option}, or end what has it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Platform:
     control: app.Control
     engine: Engine
     machine: Machine
+    console: ConsoleProxy | None
 
 
 class _Server(uvicorn.Server):
@@ -110,7 +117,11 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         settings.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         stack.enter_context(sole_platform(settings.data_dir))
         listener = stack.enter_context(_listen(settings.host, settings.port))
+        console_listener = _console_listener(stack, settings)
         machine = await open_machine(stack, settings, report)
+        console = ConsoleProxy(console_listener, machine.certificates) if console_listener else None
+        if console:
+            await console.renew()
         catalog = await open_catalog(stack, settings, machine, report)
         _, volumes = strays(machine, await machine.volumes.list())
         await check_identity(catalog, settings.data_dir, has_branches=bool(volumes), now=utc_now())
@@ -127,34 +138,61 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         # Before the computes: whoever comes from now on is not to wait for one.
         stack.callback(gateway.retire)
         await stack.enter_async_context(
-            _background(control, engine, machine, gateway=gateway, numbers=numbers, listening=_listening(settings))
+            _background(
+                control,
+                engine,
+                machine,
+                gateway=gateway,
+                numbers=numbers,
+                listening=_listening(settings),
+                console=console,
+            )
         )
         first = await begin(control)
         if first.project_id is not None:
             report("Making the first project")
             await engine.wait_idle(first.project_id, timeout=120)
-        serverless = serverless_app(partial(target_of, gateway))
+        serverless = serverless_app(partial(target_of, gateway, wakes=Wakes()))
         stack.push_async_callback(serverless.close)
         routes = own_routes(control, numbers, serverless)
+        if console:
+            # After the API, which ends what it is at first.
+            stack.push_async_callback(console.close)
         base_url = await _serve(stack, settings, control, listener, routes)
+        if console:
+            console.start(*_reachable(listener))
         write_running(settings.data_dir, base_url=base_url, run_dir=machine.run_dir)
         stack.callback(clear_running, settings.data_dir)
         first = replace(first, api_key=await first_key(control, anew=new_key))
-        yield Platform(base_url, machine.volumes.driver, first, tuple(mended), control, engine, machine)
+        yield Platform(base_url, machine.volumes.driver, first, tuple(mended), control, engine, machine, console)
         report("Stopping")
 
 
 @contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
+def _listen(host: str, port: int, *, option: str = "--port") -> Iterator[socket.socket]:
     try:
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
         )
     except OSError as error:
         # asyncio and socket add words of their own to strerror.
-        raise PortBusy(host, port, os.strerror(error.errno) if error.errno else str(error)) from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise PortBusy(host, port, why, option=option) from error
     with listener:
         yield listener
+
+
+def _console_listener(stack: AsyncExitStack, settings: Settings) -> socket.socket | None:
+    """On loopback, whatever the API listens on: TLS ends there, and the way there is by plain HTTP."""
+    if settings.console_proxy is None:
+        return None
+    return stack.enter_context(_listen("127.0.0.1", settings.console_proxy, option="--console-proxy"))
+
+
+def _reachable(listener: socket.socket) -> tuple[str, int]:
+    """Where a process of this host reaches what listens there."""
+    host, port = listener.getsockname()[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared, not listened on
 
 
 async def _open_control(
@@ -262,7 +300,7 @@ async def _reconcile(control: app.Control, machine: Machine) -> list[str]:
             except StorageError as error:
                 log.warning("volume.close_failed", volume_id=volume_id, error=str(error))
     for volume_id in left.volumes:
-        if volume_id.startswith(STANDBY_PREFIX):
+        if volume_id.startswith(ENDPOINT_PREFIX):
             await machine.plane.delete_volume(volume_id)
             mended.append(f"removed the volume {volume_id} of a standby that is no more")
         else:
@@ -330,7 +368,7 @@ async def _every(seconds: float, work: Callable[[], Awaitable[object]], name: st
             log.exception("background.failed", work=name)
 
 
-async def _watch_crashes(control: app.Control, machine: Machine) -> None:
+async def _watch_crashes(control: app.Control, machine: Machine, numbers: Numbers) -> None:
     """A postmaster that ends by itself: the catalog's is started again at once, an endpoint's at its next start."""
     reconciler = Reconciler(control.kernel, control.doors)
     async with asyncio.TaskGroup() as group:
@@ -341,6 +379,8 @@ async def _watch_crashes(control: app.Control, machine: Machine) -> None:
                 log.error("catalog.crashed", reason=reason)
                 group.create_task(_insist(partial(start_catalog, machine), compute_id))
             else:
+                if compute_id.startswith(ENDPOINT_PREFIX):
+                    numbers.suspended(compute_id, "crash")
                 group.create_task(_insist(partial(reconciler.note_crash, compute_id, reason), compute_id))
 
 
@@ -365,14 +405,15 @@ async def _background(
     gateway: LocalGateway,
     numbers: Numbers,
     listening: Listening,
+    console: ConsoleProxy | None,
 ) -> AsyncIterator[None]:
     """The engine and the platform's regular work, for the time of the block. The engine ends what it is at first."""
     reconciler = Reconciler(control.kernel, control.doors)
 
     async def look() -> None:
         found = await control.idle.look()
-        for endpoint_id in found.slept:
-            numbers.suspended(endpoint_id, "idle")
+        for endpoint_id, reason in found.slept:
+            numbers.suspended(endpoint_id, reason)
         for endpoint_id, seconds in found.charged.items():
             numbers.active(endpoint_id, seconds)
 
@@ -380,10 +421,12 @@ async def _background(
         if await asyncio.to_thread(machine.certificates.refresh):
             gateway.listen_anew(listening)
             await machine.supervisor.reread_certificates()
+        if console:
+            await console.renew()
 
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
-        asyncio.create_task(_watch_crashes(control, machine), name="crashes"),
+        asyncio.create_task(_watch_crashes(control, machine, numbers), name="crashes"),
         asyncio.create_task(_every(USAGE_SECONDS, control.usage.flush, "usage"), name="usage"),
         asyncio.create_task(_every(MEASURE_SECONDS, reconciler.measure, "measure"), name="measure"),
         asyncio.create_task(_every(EXPIRE_SECONDS, control.branches.delete_expired, "expire"), name="expire"),

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     #: Endpoints are `<id>.<domain>` on one port instead of an address and a port each.
     domain: str | None = None
     domain_port: int = Field(default=5432, ge=1, le=65535)
+    #: Port of the proxy for clients that have Neon's address built in; 0 takes any free one, None opens none.
+    console_proxy: int | None = Field(default=None, ge=0, le=65535)
     #: The operator's own certificate and key, PEM; None makes an authority.
     tls_certificate: Path | None = None
     tls_key: Path | None = None

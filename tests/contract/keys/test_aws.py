@@ -44,6 +44,12 @@ def surroundings(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, text)
 
 
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 tries as often as it would, without its rests of some seconds between."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+
+
 @pytest.fixture
 def name() -> str:
     return f"neon/{secrets.token_hex(6)}"

@@ -26,6 +26,11 @@ from lamplighter.keys.value import KeyBuffer
 from support.stores.keychain import secret_service
 from support.stores.leaks import leaks, logged, shown
 
+# keyring leaves its connection open when the keychain does not open.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
@@ -47,6 +52,8 @@ def session(bus: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     keyring.set_keyring(SecretService())
     yield
     keyring.set_keyring(before)
+    # Now, and not in a test of another file.
+    gc.collect()
 
 
 @pytest.fixture
@@ -102,8 +109,6 @@ def test_names_may_have_slashes(service: str):
     assert looked_up(service, "team/NEON_API_KEY") == b"napi_0123456789"
 
 
-# keyring leaves its connection open when the keychain does not.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_locked_keychain_says_so(home: Path):
     """In a session of its own: the others need theirs open."""
     (home / "own").mkdir()
@@ -118,8 +123,6 @@ def test_a_locked_keychain_says_so(home: Path):
             assert isinstance(error, SinkRefused)
             assert "locked" in str(error)
             assert "unlock" in (error.hint or "")
-    # Now, and not in another test.
-    gc.collect()
 
 
 def fails(action: Callable[[], Any], *hidden: bytes) -> SinkError:

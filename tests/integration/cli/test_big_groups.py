@@ -18,8 +18,7 @@ import pytest
 import yaml
 
 from support.lamp import Lamp, sql, uri_of, wait_for
-
-from .conftest import Ran
+from support.lamp_process import Ran, run_lamp
 
 SECONDS = 90
 
@@ -38,19 +37,14 @@ class User:
         # What follows -- is for psql.
         end = words.index("--") if "--" in words else len(words)
         inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "LAMP_CONTEXT")}
-        done = subprocess.run(
-            [sys.executable, "-m", "lamplighter", *words[:end], *place, *words[end:]],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=SECONDS,
+        ran = run_lamp(
+            [*words[:end], *place, *words[end:]],
             cwd=self.place,
             env={**inherited, **self.env, **({"CI": "true"} if ci else {}), **env},
-            check=False,
+            seconds=SECONDS,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == status, done.stdout + done.stderr
-        return Ran(done.returncode, done.stdout, done.stderr)
+        assert ran.status == status, ran.out + ran.err
+        return ran
 
     def json(self, *words: str, ci: bool = False) -> Any:
         return json.loads(self(*words, "--output", "json", ci=ci).out)

@@ -136,7 +136,10 @@ class TestDown:
             ran = cli("status", "--data-dir", lamp.data_dir)
             assert ran.status == 3
             assert "A platform crashed here and its computes go on" in ran.out
-            assert {one.kind for one in find_leftovers(lamp.data_dir)} - {"run directory"} == {"compute"}
+            assert {one.kind for one in find_leftovers(lamp.data_dir)} - {"run directory"} == {
+                "compute",
+                "gateway",
+            }
             ran = cli("down", "--data-dir", lamp.data_dir)
             assert ran.status == 0
             assert "one had crashed there" in ran.out

@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 import httpx2
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from lamplighter.compute.pooler_errors import PoolerMissing
+from lamplighter.compute.pooler_program import find_pooler
 from lamplighter.platform.settings import run_dir_of
 from support.lamp import Lamp, sql, temporary_lamp, uri_of, wait_for
 
@@ -272,6 +275,83 @@ def test_use_is_counted(lamp):
     assert branch["data_transfer_bytes"] == project["data_transfer_bytes"]
     assert branch["active_time_seconds"] >= 2
     wait_for(lambda: lamp.request("DELETE", f"/projects/{place.id}").status_code in (200, 404))
+
+
+def counted(lamp: Lamp, name: str) -> dict[str, float]:
+    """A counter of the platform, by its one label."""
+    text = httpx2.get(lamp.url.removesuffix("/api/v2") + "/metrics").text
+    (family,) = (one for one in text_string_to_metric_families(text) if one.name == name)
+    return {next(iter(one.labels.values())): one.value for one in family.samples if one.name.endswith("_total")}
+
+
+def test_suspends_are_counted_by_why_they_came(lamp):
+    """Each once, when the compute is down: by itself, because somebody asked, because the postmaster ended."""
+    place = Place(lamp)
+    wait_for(lambda: place.state() == "idle", what="the suspension")
+    before = counted(lamp, "lamp_suspends")
+
+    def more() -> dict[str, float]:
+        return {reason: count - before[reason] for reason, count in counted(lamp, "lamp_suspends").items()}
+
+    sql(place.uri, "select 1")
+    wait_for(lambda: more() == {"api": 0, "crash": 0, "idle": 1}, what="one for idleness")
+    place.change(suspend_timeout_seconds=-1)
+    sql(place.uri, "select 1")
+    lamp.settle(place.id)
+    place.suspend()
+    wait_for(lambda: more() == {"api": 1, "crash": 0, "idle": 1}, what="one that was asked for")
+    sql(place.uri, "select 1")
+    lamp.settle(place.id)
+    os.kill(place.postmaster(), signal.SIGKILL)
+    wait_for(lambda: more() == {"api": 1, "crash": 1, "idle": 1}, what="one for the crash")
+    sql(place.uri, "select 1")
+    lamp.settle(place.id)
+    lamp.call("DELETE", place.path)
+    wait_for(lambda: more() == {"api": 2, "crash": 1, "idle": 1}, what="one for the deletion")
+    wait_for(lambda: lamp.request("DELETE", f"/projects/{place.id}").status_code in (200, 404))
+
+
+def pooled(place: Place) -> str:
+    wanted = {"branch_id": place.branch, "role_name": "neondb_owner", "database_name": "neondb", "pooled": "true"}
+    return str(place.lamp.call("GET", f"/projects/{place.id}/connection_uri", **wanted)["uri"])
+
+
+@pytest.fixture
+def pgbouncer() -> str:
+    """Debian's; the platform goes without where there is none."""
+    try:
+        return str(find_pooler().path)
+    except PoolerMissing:
+        pytest.fail("these tests need PgBouncer: apt install pgbouncer")
+
+
+def test_a_start_of_the_pooler_is_no_wake(place, pgbouncer):
+    before = counted(place.lamp, "lamp_wakes")
+    assert sql(pooled(place), "select 1") == [(1,)]
+    assert counted(place.lamp, "lamp_wakes") == before
+    place.suspend()
+    # Both are started, one after the other.
+    assert sql(pooled(place), "select 1") == [(1,)]
+    place.lamp.settle(place.id)
+    assert counted(place.lamp, "lamp_wakes") == before | {"ok": before["ok"] + 1}
+
+
+def test_a_pooler_that_does_not_start_is_not_taken_for_the_compute(pgbouncer, tmp_path):
+    """Its clients are told what failed and where to look; those of the compute are served."""
+    program = tmp_path / "pgbouncer"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec {pgbouncer} --version\necho "no luck" >&2\nexit 1\n')
+    for path, mode in ((program, 0o755), *((path, 0o711) for path in list(tmp_path.parents)[:2]), (tmp_path, 0o711)):
+        path.chmod(mode)
+    with temporary_lamp(driver="copy", start=False) as lamp:
+        lamp.start(env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        place = Place(lamp)
+        before = counted(lamp, "lamp_wakes")
+        with pytest.raises(psycopg.OperationalError, match="the pooler could not be started") as caught:
+            psycopg.connect(pooled(place))
+        assert "DETAIL" in str(caught.value)
+        assert f"{place.endpoint}.pooler.log" in str(caught.value)
+        assert sql(place.uri, "select 1") == [(1,)]
+        assert counted(lamp, "lamp_wakes") == before
 
 
 def test_a_stop_leaves_nothing_and_does_not_wait_for_clients():

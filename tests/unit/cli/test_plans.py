@@ -86,6 +86,11 @@ class TestLeftovers:
         )
         assert kinds(found) == [("compute", "ep-on"), ("compute", "ep-off"), ("volume", "br-b"), ("trash", "2")]
 
+    def test_gateways_without_a_platform(self) -> None:
+        assert kinds(Found(running=False, gateways=(5, 6))) == [("gateway", "process"), ("gateway", "process")]
+        # One that drains belongs to a platform that runs.
+        assert judge(Found(running=True, gateways=(5, 6))) == []
+
     def test_mounts_on_which_nothing_runs(self) -> None:
         found = Found(running=False, mounts=("/d/storage/pool", "/d/x"), pool_mount="/d/storage/pool")
         assert kinds(found) == [("mount", "/d/x")]

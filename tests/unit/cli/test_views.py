@@ -279,6 +279,11 @@ class TestDown:
         assert "one had crashed there" in text
         assert "ep-a, catalog" in text
 
+    def test_what_passed_connections_on(self) -> None:
+        text = told(Halted(None, 0.2, gateways=(5, 6)), Path("/data"))
+        assert "one had crashed there" in text
+        assert "2 processes (5, 6)" in text
+
     def test_meanwhile(self) -> None:
         assert waiting(3.4, 1) == "Stopping the platform: 3 s, 1 compute left"
         assert waiting(3.4, 0) == "Stopping the platform: 3 s"

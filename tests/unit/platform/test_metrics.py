@@ -79,10 +79,12 @@ def test_suspends_active_time_and_states() -> None:
     numbers = Numbers()
     numbers.suspended("ep-a", "idle")
     numbers.suspended("ep-b", "idle")
+    numbers.suspended("ep-b", "crash")
     numbers.active("ep-a", 1.5)
     numbers.active("ep-a", 2.0)
     found = read(numbers.render(endpoints={"active": 2, "idle": 0}))
-    assert found["lamp_suspends_total", (("reason", "idle"),)] == 2
+    suspends = {reason: found["lamp_suspends_total", (("reason", reason),)] for reason in ("api", "crash", "idle")}
+    assert suspends == {"api": 0, "crash": 1, "idle": 2}
     assert found["lamp_active_seconds_total", (("endpoint", "ep-a"),)] == 3.5
     assert found["lamp_endpoints", (("state", "active"),)] == 2
     assert found["lamp_endpoints", (("state", "idle"),)] == 0

@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from lamplighter.control.ports import Door
+from lamplighter.gateway.admission import Wakes
 from lamplighter.gateway.ports import Route
 from lamplighter.gateway.routes import RouteTable
-from lamplighter.gateway.serverless import NotAllowed, TooBusy
+from lamplighter.gateway.serverless import NotAllowed, SqlFailed, TooBusy
 from lamplighter.gateway.web import Doors
 from lamplighter.platform.own_routes import door_at, target_of
 
@@ -60,14 +61,33 @@ async def test_a_callers_address_is_looked_at_once(door: Door):
     table = RouteTable()
     table.set(Route(door.endpoint_id, "p", "asleep", door.port, allowed=door.allowed))
     inside = Doors(table, address="192.0.2.2", unix=Path("/run/g.sock.d"))
-    for target in (await target_of(gateway, door.endpoint_id, None), await inside.resolve(door.endpoint_id, None)):
+    ours = await target_of(gateway, door.endpoint_id, None, wakes=Wakes())
+    for target in (ours, await inside.resolve(door.endpoint_id, None)):
         assert target.unix_path == f"/run/g.sock.d/.s.PGSQL.{door.port}"
-        target.check("192.0.2.77")
+        target.check({"client": ("192.0.2.77", 1)})
         if door.allowed is not None:
             with pytest.raises(NotAllowed):
-                target.check("127.0.0.1")
+                target.check({"client": ("127.0.0.1", 1)})
 
 
 async def test_a_gateway_that_is_away_is_told():
     with pytest.raises(TooBusy, match="being started"):
-        await target_of(cast("Any", Told(None)), "ep-a", None)
+        await target_of(cast("Any", Told(None)), "ep-a", None, wakes=Wakes())
+
+
+@pytest.mark.parametrize(
+    ("door", "client", "refused"),
+    [(B, "192.0.2.77", True), (B, "127.0.0.1", False), (B, "192.0.2.1", False), (A, "192.0.2.77", False)],
+)
+async def test_strangers_wake_so_much_and_no_more(door: Door, client: str, refused: bool):
+    """Those of this host, by its loopback or its own address, and endpoints that are awake, are not counted."""
+    gateway = cast("Any", Told(Path("/run/g.sock.d")))
+    target = await target_of(gateway, door.endpoint_id, None, wakes=Wakes(at_once=2))
+    scope = {"client": (client, 5), "server": ("192.0.2.1", 7432)}
+    for _ in range(2):
+        target.check(scope)
+    if refused:
+        with pytest.raises(SqlFailed, match="too many have been woken"):
+            target.check(scope)
+    else:
+        target.check(scope)

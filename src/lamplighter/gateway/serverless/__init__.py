@@ -5,7 +5,7 @@ counted. Not served: logging in with a JWT, and COPY over HTTP.
 """
 
 from lamplighter.gateway.serverless.app import UVICORN, Serverless, app
-from lamplighter.gateway.serverless.errors import NotAllowed, ServerlessError, TooBusy, UnknownHost
+from lamplighter.gateway.serverless.errors import NotAllowed, ServerlessError, SqlFailed, TooBusy, UnknownHost
 from lamplighter.gateway.serverless.http import BEGAN
 from lamplighter.gateway.serverless.limits import Limits
 from lamplighter.gateway.serverless.targets import Resolve, Target
@@ -19,6 +19,7 @@ __all__ = [
     "Resolve",
     "Serverless",
     "ServerlessError",
+    "SqlFailed",
     "Target",
     "TooBusy",
     "UnknownHost",

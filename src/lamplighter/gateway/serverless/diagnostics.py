@@ -37,7 +37,7 @@ _LOGIN_CODES = (
     (re.compile(r"no pg_hba\.conf entry for "), "28000"),
     (re.compile(r"([Tt]oo many (clients|connections) |remaining connection slots|sorry, too many)"), "53300"),
     (re.compile(r"permission denied for database "), "42501"),
-    (re.compile(r"(the database system is |the endpoint )"), "57P03"),
+    (re.compile(r"(the database system is |the endpoint |the compute could not )"), "57P03"),
     (re.compile(re.escape(texts.DISABLED)), texts.DISABLED_CODE),
 )
 _NO_DATABASE = re.compile(r'database ".*" does not exist')

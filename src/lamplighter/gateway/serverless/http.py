@@ -103,7 +103,7 @@ class SqlOverHttp:
         how = manner(headers)
         connection = connection_string.parse(headers["neon-connection-string"])
         target = await self._resolve(connection.host, connection.port)
-        target.check(_client(scope))
+        target.check(scope)
         work = read_body(await self._body(scope, receive, headers, share))
         body = await _unless_left(self._run(target, connection, work, how, share), receive)
         return Answer(200, body.encode(), _json() | (how.echoed if work.batch else {}))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from lamplighter.address_ranges import holder_of
 from lamplighter.gateway.serverless.errors import TooBusy
 
 MEBIBYTE = 1024 * 1024
@@ -39,7 +39,7 @@ class Budget:
         self.held = 0
 
     def share(self, caller: str | None) -> Share:
-        return Share(self, _network(caller or ""))
+        return Share(self, holder_of(caller or ""))
 
     def take(self, caller: str, count: int) -> None:
         """Raises TooBusy."""
@@ -53,17 +53,6 @@ class Budget:
         self._by_caller[caller] -= count
         if not self._by_caller[caller]:
             del self._by_caller[caller]
-
-
-def _network(address: str) -> str:
-    """Who has one IPv6 address has billions of them."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if found.version == 4 or found.ipv4_mapped is not None:
-        return address
-    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class Share:

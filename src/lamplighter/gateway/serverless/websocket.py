@@ -99,7 +99,7 @@ class PostgresOverWebSocket:
         except WireError as error:
             await _tell(client, error.code, error.message)
         except ServerlessError as error:
-            await _tell(client, "XX000", error.message)
+            await _tell(client, error.fields.get("code") or "XX000", error.message)
         except OSError:
             await _tell(client, "08006", "the endpoint does not answer")
         except Exception:
@@ -134,7 +134,7 @@ class PostgresOverWebSocket:
         if not said and not hosts:
             raise BadConnectionString("missing hostname")
         target = await self._resolve(*host_and_port((said or hosts)[0]))
-        target.check(scope["client"][0] if scope.get("client") else None)
+        target.check(scope)
         return target
 
     async def _cancel(self, target: Target, packet: bytes) -> None:

@@ -17,7 +17,6 @@ LOGIN_LIMIT = 16 * 1024
 # Codes of an authentication request ("R").
 AUTH_OK = 0
 AUTH_CLEARTEXT = 3
-AUTH_MD5 = 5
 AUTH_SASL = 10
 AUTH_SASL_CONTINUE = 11
 AUTH_SASL_FINAL = 12
@@ -143,10 +142,6 @@ def parse_authentication(body: bytes) -> Authentication:
 
 
 # What a client answers: all are "p", and only the question tells which it is.
-
-
-def password_message(password: bytes) -> bytes:
-    return message(b"p", password + b"\0")
 
 
 def sasl_initial(mechanism: str, data: bytes) -> bytes:

@@ -68,10 +68,6 @@ def keys_of(password: bytes, salt: bytes, iterations: int = ITERATIONS) -> Clien
     return ClientKeys(hmac.digest(salted, b"Client Key", "sha256"), hmac.digest(salted, b"Server Key", "sha256"))
 
 
-def verifier_of(keys: ClientKeys, salt: bytes, iterations: int = ITERATIONS) -> Verifier:
-    return Verifier(iterations, salt, hashlib.sha256(keys.client_key).digest(), keys.server_key)
-
-
 class Server:
     """The server's end of one login: `first`, then `final`; then `keys` are the client's.
 

@@ -15,7 +15,6 @@ from lamplighter.gateway.wire.errors import Malformed
 #: Postgres's MAX_STARTUP_PACKET_LENGTH does not count the four bytes of the length.
 LONGEST = 10_004
 
-PROTOCOL_3_0 = 3 << 16
 _CANCEL_CODE = 80877102
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!ii", 8, 80877104)

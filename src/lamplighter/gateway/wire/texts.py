@@ -31,14 +31,9 @@ IP_NOT_ALLOWED_CODE = INTERNAL_ERROR
 INSECURE = "connection is insecure (try using `sslmode=require`)"
 INSECURE_CODE = INTERNAL_ERROR
 
-INCONSISTENT_ENDPOINTS_CODE = INTERNAL_ERROR
-MALFORMED_ENDPOINT_CODE = INTERNAL_ERROR
-
 TOO_MANY_CONNECTIONS = "Too many connections to this endpoint. Please try again later."
 #: Postgres's own code, by which poolers know to wait; Neon says XX000.
 TOO_MANY_CONNECTIONS_CODE = "53300"
-
-PASSWORD_FAILED_CODE = "28P01"  # noqa: S105  # a SQLSTATE
 
 
 def ip_not_allowed(address: str) -> str:
@@ -46,17 +41,3 @@ def ip_not_allowed(address: str) -> str:
         f"This IP address {address} is not allowed to connect to this endpoint. "
         "Please add it to the allowed list in the Neon console. Make sure to check for IPv4 or IPv6 addresses."
     )
-
-
-def inconsistent_endpoints(*, sni: str, option: str) -> str:
-    """The host's name says one endpoint, `options` another."""
-    return f"Inconsistent project name inferred from SNI ('{sni}') and project option ('{option}')."
-
-
-def malformed_endpoint(endpoint: str) -> str:
-    return f"Project name ('{endpoint}') must contain only alphanumeric characters and hyphen."
-
-
-def password_failed(user: str) -> str:
-    """Postgres's sentence. Neon's proxy puts single quotes around the name."""
-    return f'password authentication failed for user "{user}"'

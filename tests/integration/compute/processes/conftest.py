@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from lamplighter.compute import process
+from lamplighter.compute import process, shm
 from lamplighter.compute.binaries import Binaries
 from lamplighter.compute.ports import Changes, ComputeSpec, DatabaseSpec, RoleSpec
 from lamplighter.compute.supervisor import Supervisor
@@ -46,6 +47,7 @@ class House:
     tls: TlsFiles
     crashes: list[tuple[str, str]] = field(default_factory=list)
     supervisors: list[Supervisor] = field(default_factory=list)
+    began: float = field(default_factory=time.time)
 
     @property
     def run_dir(self) -> Path:
@@ -89,6 +91,9 @@ class House:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each.pid, signal.SIGKILL)
         assert process.kill_all(each.pid for each in inside) == []
+        for each in process.postmasters(inside):
+            data_dir = Path(each.cwd_path)
+            shm.remove_left_by(each.pid, uid=self.owner.uid, since=self.began, data_dir=data_dir)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,20 @@ async def prepared(session_place: Path, binaries: Binaries, owner: SystemUser) -
 MakePlatform = Callable[..., contextlib.AbstractAsyncContextManager[Platform]]
 
 
-@pytest.fixture
-def make_platform(place: Path, prepared: Path, binaries: Binaries, owner: SystemUser, tls: TlsFiles) -> MakePlatform:
+@pytest.fixture(scope="session")
+def make_platform(
+    session_place: Path, prepared: Path, binaries: Binaries, owner: SystemUser, tls: TlsFiles
+) -> MakePlatform:
+    """`make_platform(*options of the gateway, **values of the platform)`; `place` is a directory of its own."""
+    spare: list[Path] = []
+
     @contextlib.asynccontextmanager
-    async def make(*options: str, **values: Any) -> AsyncIterator[Platform]:
-        made = Platform(place, binaries, prepared, owner, values.pop("tls", tls), options=options, **values)
+    async def make(*options: str, place: Path | None = None, **values: Any) -> AsyncIterator[Platform]:
+        if place is None:
+            place = Path(tempfile.mkdtemp(prefix="f-", dir=session_place))
+            place.chmod(0o755)
+        values = {"tls": tls, "spare": spare, "options": options} | values
+        made = Platform(place, binaries, prepared, owner, **values)
         try:
             await made.open()
             yield made
@@ -57,9 +67,23 @@ def make_platform(place: Path, prepared: Path, binaries: Binaries, owner: System
     return make
 
 
+@pytest.fixture(scope="module")
+async def shared(make_platform: MakePlatform) -> AsyncIterator[Platform]:
+    """One with a domain, for all tests of a module that leave its gateway alone."""
+    async with make_platform(domain_port=free_port()) as made:
+        yield made
+
+
 @pytest.fixture
-async def platform(make_platform: MakePlatform) -> AsyncIterator[Platform]:
-    """One with a domain, and no endpoint yet."""
+async def platform(shared: Platform) -> AsyncIterator[Platform]:
+    """The shared one, without endpoints."""
+    yield shared
+    await shared.clear()
+
+
+@pytest.fixture
+async def own(make_platform: MakePlatform) -> AsyncIterator[Platform]:
+    """One for tests that end its gateway or its relay, take all of its room, or look at its counts and its log."""
     async with make_platform(domain_port=free_port()) as made:
         yield made
 
@@ -68,3 +92,8 @@ async def platform(make_platform: MakePlatform) -> AsyncIterator[Platform]:
 async def endpoint(platform: Platform) -> Endpoint:
     """It sleeps."""
     return await platform.add("ep-still-lake-12345678")
+
+
+@pytest.fixture
+async def own_endpoint(own: Platform) -> Endpoint:
+    return await own.add("ep-own-lake-12345678")

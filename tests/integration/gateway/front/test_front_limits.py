@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import struct
+import sys
 from pathlib import Path
 
 import psycopg
@@ -41,16 +42,16 @@ async def serving(on_client):
         server.close()
 
 
-async def test_a_flood_of_half_handshakes_shuts_nobody_out(platform):
+async def test_a_flood_of_half_handshakes_shuts_nobody_out(own):
     """Who asks for TLS and stops gives way to others, at the flooded ports, too."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    endpoint = await platform.add("ep-flooded", tls=False)
+    endpoint = await own.add("ep-flooded", tls=False)
     await endpoint.select()
     ports = free_port(), free_port()
-    await platform.set(endpoint.id, pooler_port=ports[0], pooler=endpoint.route.compute)
-    other = await platform.add("ep-flooded-too", tls=False)
-    await platform.set(other.id, pooler_port=ports[1])
+    await own.set(endpoint.id, pooler_port=ports[0], pooler=endpoint.route.compute)
+    other = await own.add("ep-flooded-too", tls=False)
+    await own.set(other.id, pooler_port=ports[1])
     flood = []
     try:
         for number in range(2200):
@@ -58,12 +59,39 @@ async def test_a_flood_of_half_handshakes_shuts_nobody_out(platform):
             flood[-1].sendall(SSL_REQUEST)
             if number % 100 == 0:
                 await asyncio.sleep(0)
-        await eventually(lambda: platform.refused["silent"] >= 200)
+        await eventually(lambda: own.refused["silent"] >= 200)
         assert await endpoint.select() == 42
         assert await endpoint.select(port=ports[0], sslmode="require") == 42
     finally:
         for sock in flood:
             sock.close()
+
+
+#: A relay that says it has room for two.
+NARROW = """#!{python}
+import socket, sys
+from lamplighter.gateway.relay_fallback import Relay
+Relay(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2])).serve(2)
+"""
+
+
+async def test_a_full_relay_refuses_in_postgres_words(make_platform, place, monkeypatch):
+    """And does not reset: with TLS and without; what does not go by the relay goes on, and so does who comes later."""
+    program = place / "narrow"
+    program.write_text(NARROW.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("LAMP_RELAY", str(program))
+    async with make_platform() as platform:
+        endpoint = await platform.add("ep-relayed")
+        async with await endpoint.connect(), await endpoint.connect(sslmode="disable"):
+            for number, sslmode in enumerate(("require", "disable"), start=1):
+                with pytest.raises(psycopg.OperationalError, match=r"(?s)too many connections.*files for 2 "):
+                    await endpoint.connect(sslmode=sslmode)
+                await eventually(lambda number=number: platform.refused["relay_full"] == number)
+            ended = await platform.add("ep-ended", tls=False)
+            assert await ended.select(sslmode="require") == 42
+        await eventually(lambda: platform.open_of(endpoint.id) == 0)
+        assert await endpoint.select() == 42
 
 
 async def test_a_compute_that_proves_nothing_is_not_believed(platform):

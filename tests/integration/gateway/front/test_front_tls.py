@@ -122,6 +122,24 @@ async def test_options_name_the_endpoint(platform, kind):
         assert await one(connection, "SHOW statement_timeout") == "4321ms"
 
 
+@pytest.mark.parametrize("way", ["open", "ended", "pooled"])
+async def test_options_name_the_endpoint_at_its_own_port(platform, plain, way):
+    """They are taken out wherever the gateway can read them; those that name another endpoint are refused."""
+    values = {"sslmode": "disable" if way == "open" else "require"}
+    if way == "pooled":
+        await platform.wake(plain.id)
+        values["port"] = free_port()
+        await platform.set(plain.id, pooler_port=values["port"], pooler=plain.route.compute)
+    for name in (plain.id, f"{plain.id}-pooler"):
+        options = f"endpoint={name} -c statement_timeout=4321"
+        async with await plain.connect(options=options, **values) as connection:
+            assert await one(connection, "SHOW statement_timeout") == "4321ms"
+    with pytest.raises(
+        psycopg.OperationalError, match="name the endpoint 'ep-other', and this is the address of anoth"
+    ):
+        await plain.connect(options="endpoint=ep-other", **values)
+
+
 async def test_options_without_tls(platform, plain):
     """They serve in plain text too, where the compute takes that."""
     values = {"port": platform.domain_port, "sslmode": "disable", "options": f"endpoint={plain.id}"}

@@ -60,46 +60,44 @@ async def test_who_comes_while_it_is_held_waits(platform, endpoint):
     assert platform.wakes[endpoint.id] == 2
 
 
-async def test_a_wake_that_fails_is_told(platform, endpoint):
+async def test_a_wake_that_fails_is_told(own, own_endpoint):
     """The client gets the platform's error with its code, detail and hint, and the next one asks anew."""
-    platform.answer_wakes = False
+    own.answer_wakes = False
     for number in (1, 2):
-        client = asyncio.create_task(endpoint.connect())
-        await eventually(lambda number=number: platform.wakes[endpoint.id] == number)
-        platform.fail(endpoint.id, "53100", "no space", "the disk is full", "see the log")
+        client = asyncio.create_task(own_endpoint.connect())
+        await eventually(lambda number=number: own.wakes[own_endpoint.id] == number)
+        own.fail(own_endpoint.id, "53100", "no space", "the disk is full", "see the log")
         with pytest.raises(
             psycopg.OperationalError, match=r"(?s)no space.*DETAIL:  the disk is full.*HINT:  see the log"
         ):
             await client
-    await eventually(lambda: platform.refused["wake_failed"] == 2)
+    await eventually(lambda: own.refused["wake_failed"] == 2)
 
 
-async def test_a_wake_has_a_deadline(make_platform):
-    """Without an answer of the platform a client is told so, in time."""
-    async with make_platform("--wake", "0.5", answer_wakes=False) as platform:
-        endpoint = await platform.add("ep-slow")
-        with pytest.raises(psycopg.OperationalError, match=r"was not ready within 0\.5 seconds"):
-            await endpoint.connect()
+async def test_what_is_told_when_nobody_wakes_it(make_platform):
+    """Without an answer of the platform a client is told so, in time; without a platform, who has to be asked for it.
 
-
-async def test_without_a_platform_awake_endpoints_are_served(make_platform):
-    """And who needs a wake is told what is wrong."""
+    Awake endpoints are served all the same.
+    """
     async with make_platform("--wake", "0.5") as platform:
         awake = await platform.add("ep-awake")
         asleep = await platform.add("ep-asleep")
-        await awake.select()
+        await platform.wake(awake.id)
+        platform.answer_wakes = False
+        with pytest.raises(psycopg.OperationalError, match=r"was not ready within 0\.5 seconds"):
+            await asleep.connect()
         await platform.leave()
         assert await awake.select() == 42
         with pytest.raises(psycopg.OperationalError, match="control plane does not answer"):
             await asleep.connect()
 
 
-async def test_a_platform_that_comes_back_hears_of_who_waits(platform, endpoint):
+async def test_a_platform_that_comes_back_hears_of_who_waits(own, own_endpoint):
     """A wake is asked for again by the next platform."""
-    await platform.leave()
-    client = asyncio.create_task(endpoint.select())
-    await eventually(lambda: "platform_gone" in platform.gateway.log.read_text())
-    await platform.connect()
+    await own.leave()
+    client = asyncio.create_task(own_endpoint.select())
+    await eventually(lambda: "platform_gone" in own.gateway.log.read_text())
+    await own.connect()
     assert await client == 42
 
 
@@ -113,16 +111,16 @@ async def test_a_postmaster_that_was_killed_is_started_for_who_comes_next(platfo
     assert platform.wakes[endpoint.id] == 2
 
 
-async def test_a_relay_that_dies_is_replaced(platform, endpoint):
+async def test_a_relay_that_dies_is_replaced(own, own_endpoint):
     """Its connections are lost, and later ones are served by another."""
-    held = await endpoint.connect()
-    (relay,) = platform.gateway.relays()
+    held = await own_endpoint.connect()
+    (relay,) = own.gateway.relays()
     os.kill(relay, signal.SIGKILL)
     with pytest.raises(psycopg.OperationalError):
         await held.execute("SELECT 1")
-    await eventually(lambda: len(platform.gateway.relays()) == 2)
-    assert await endpoint.select() == 42
-    await eventually(lambda: platform.open_of(endpoint.id) == 0)
+    await eventually(lambda: len(own.gateway.relays()) == 2)
+    assert await own_endpoint.select() == 42
+    await eventually(lambda: own.open_of(own_endpoint.id) == 0)
 
 
 async def test_traffic_is_reported(platform, endpoint):
@@ -147,35 +145,35 @@ async def test_a_dropped_endpoint_is_cut_and_its_port_is_free(platform, endpoint
         await endpoint.connect()
 
 
-async def test_a_drained_gateway_serves_to_the_end_and_ends(platform, endpoint):
+async def test_a_drained_gateway_serves_to_the_end_and_ends(own, own_endpoint):
     """It leaves its ports and its socket at once, keeps the connections it has, and ends with the last."""
-    async with await endpoint.connect() as held:
-        platform.drain()
-        await eventually(lambda: not platform.gateway.socket.exists())
+    async with await own_endpoint.connect() as held:
+        own.drain()
+        await eventually(lambda: not own.gateway.socket.exists())
         with pytest.raises(psycopg.OperationalError, match="refused"):
-            await endpoint.connect()
+            await own_endpoint.connect()
         assert (await (await held.execute("SELECT 7")).fetchone()) == (7,)
-        assert platform.gateway.process.poll() is None
-    await eventually(lambda: platform.gateway.process.poll() is not None)
-    assert platform.gateway.process.returncode == 0
+        assert own.gateway.process.poll() is None
+    await eventually(lambda: own.gateway.process.poll() is not None)
+    assert own.gateway.process.returncode == 0
 
 
-async def test_a_gateway_that_is_killed_leaves_connections_alone(platform, endpoint):
+async def test_a_gateway_that_is_killed_leaves_connections_alone(own, own_endpoint):
     """The relay serves what it has; another gateway takes the ports."""
-    async with await endpoint.connect() as held:
-        platform.gateway.process.kill()
-        await eventually(lambda: platform.gateway.process.poll() is not None)
+    async with await own_endpoint.connect() as held:
+        own.gateway.process.kill()
+        await eventually(lambda: own.gateway.process.poll() is not None)
         assert (await (await held.execute("SELECT 7")).fetchone()) == (7,)
 
 
-async def test_a_gateway_of_another_version_is_told_apart(platform, endpoint):
+async def test_a_gateway_of_another_version_is_told_apart(own, own_endpoint):
     """It says which it is, keeps its ports until it is drained, and then leaves them to the next one."""
-    await platform.leave()
-    await platform.connect(version="0.0.0")
-    assert platform.welcome.version != "0.0.0"
-    assert await endpoint.select() == 42
-    platform.drain()
-    await eventually(lambda: platform.gateway.process.poll() is not None)
+    await own.leave()
+    await own.connect(version="0.0.0")
+    assert own.welcome.version != "0.0.0"
+    assert await own_endpoint.select() == 42
+    own.drain()
+    await eventually(lambda: own.gateway.process.poll() is not None)
 
 
 async def test_a_second_platform_takes_the_place_of_the_first(platform, endpoint):

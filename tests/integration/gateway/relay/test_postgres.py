@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
@@ -21,7 +22,7 @@ import pytest
 from lamplighter.compute.binaries import Build
 from lamplighter.compute.tls import TlsFiles, ensure_tls
 from lamplighter.compute.user import SystemUser
-from support.waiting import eventually
+from support.waiting import eventually, wait_for
 
 from .conftest import Bench
 
@@ -33,18 +34,26 @@ def certificates(session_place: Path, owner: SystemUser) -> TlsFiles:
     return ensure_tls(session_place / "relay-tls", owner)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def postgres(
     run: Callable[..., AbstractContextManager[Any]],
     postgres17: Build,
     seed17: Path,
-    place: Path,
+    session_place: Path,
     certificates: TlsFiles,
 ) -> Iterator[int]:
     """Its TCP port."""
+    place = session_place / "relay-postgres"
+    place.mkdir(mode=0o755)
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = int(free.getsockname()[1])
-    settings = {"ssl": "on", "ssl_cert_file": str(certificates.certificate), "ssl_key_file": str(certificates.key)}
+    # A backend that is killed makes Postgres sync the whole directory, and it hears of no stop meanwhile.
+    settings = {
+        "fsync": "off",
+        "ssl": "on",
+        "ssl_cert_file": str(certificates.certificate),
+        "ssl_key_file": str(certificates.key),
+    }
     with run(postgres17, seed17, place, hba=HBA, listen_addresses="127.0.0.1", port=str(port), **settings):
         yield port
 
@@ -70,6 +79,13 @@ async def uri(bench: Bench, postgres: int) -> AsyncIterator[str]:
     listening.close()
 
 
+def _serves(port: int) -> bool:
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(f"postgresql://cloud_admin@127.0.0.1:{port}/neondb").close()
+        return True
+    return False
+
+
 class PostgresContract:
     @pytest.mark.parametrize("sslmode", ["disable", "require"])
     async def test_queries_and_copies(self, bench: Bench, uri: str, sslmode: str) -> None:
@@ -77,8 +93,10 @@ class PostgresContract:
 
         def talk() -> tuple[bool, str, str]:
             with psycopg.connect(f"{uri}?sslmode={sslmode}", autocommit=True) as conn:
-                conn.execute("create table a as select n, repeat(md5(n::text), 10) from generate_series(1, 20000) n")
-                conn.execute("create table b (like a)")
+                conn.execute(
+                    "create temp table a as select n, repeat(md5(n::text), 10) from generate_series(1, 20000) n"
+                )
+                conn.execute("create temp table b (like a)")
                 with conn.cursor().copy("copy a to stdout") as out:
                     content = b"".join(out)
                 with conn.cursor().copy("copy b from stdin") as in_:
@@ -135,6 +153,8 @@ class PostgresContract:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PGCONNECT_TIMEOUT", "20")
             assert re.search(expected, await asyncio.to_thread(talk))
+        # One backend that is killed takes all others with it.
+        await asyncio.to_thread(wait_for, lambda: _serves(postgres), what="the recovery")
 
     async def test_cancel(self, uri: str) -> None:
         """A cancel request is a connection as any other."""

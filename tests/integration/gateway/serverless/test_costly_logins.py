@@ -19,8 +19,9 @@ from lamplighter.gateway.serverless.session import CHEAP_ITERATIONS, connect
 from lamplighter.gateway.wire import messages
 from lamplighter.gateway.wire.messages import Frames, parse_error
 from lamplighter.gateway.wire.scram import MOST_ITERATIONS
-from lamplighter.gateway.wire.startup import PROTOCOL_3_0, Startup, render_startup
+from lamplighter.gateway.wire.startup import Startup, render_startup
 from support.serverless import ENDPOINT, Door, Postgres
+from support.wire import PROTOCOL_3_0, password_message
 
 Ask = Callable[..., httpx2.Response]
 ENDLESS = 2_000_000_000
@@ -65,7 +66,7 @@ async def test_over_websocket(door: Door, role: str, last: bytes):
     """As many are done as over HTTP."""
     async with asyncio.timeout(20), connect_websocket(f"ws://127.0.0.1:{door.port}/v2?address={ENDPOINT}.x") as socket:
         await socket.send(render_startup(Startup(PROTOCOL_3_0, (("user", role), ("database", "neondb")))))
-        await socket.send(messages.password_message(b"right"))
+        await socket.send(password_message(b"right"))
         frames, heard = Frames(), []
         while not heard or heard[-1].kind not in b"ZE":
             piece = await socket.recv()

@@ -16,7 +16,6 @@ from lamplighter.gateway.serverless import Limits
 from lamplighter.gateway.wire import messages
 from lamplighter.gateway.wire.messages import Frames, Message, message, parse_error
 from lamplighter.gateway.wire.startup import (
-    PROTOCOL_3_0,
     SSL_REQUEST,
     CancelRequest,
     Startup,
@@ -25,12 +24,13 @@ from lamplighter.gateway.wire.startup import (
 )
 from support.serverless import ENDPOINT, PASSWORD, USER, Door, Postgres, served
 from support.waiting import eventually
+from support.wire import PROTOCOL_3_0, password_message
 
 WAIT_SECONDS = 20
 STARTUP = render_startup(
     Startup(PROTOCOL_3_0, (("user", USER), ("database", "neondb"), ("options", f"endpoint={ENDPOINT} -c work_mem=9MB")))
 )
-LOGIN = messages.password_message(PASSWORD.encode())
+LOGIN = password_message(PASSWORD.encode())
 
 
 def query(text: str) -> bytes:
@@ -159,7 +159,7 @@ async def test_other_hosts(door: Door, address: str, said: str):
 async def test_a_wrong_password(door: Door):
     """Postgres' own words."""
     async with talking(door) as talk:
-        await talk.say(STARTUP, messages.password_message(b"wrong"), query("select 1"))
+        await talk.say(STARTUP, password_message(b"wrong"), query("select 1"))
         error = parse_error((await talk.hear(b"E"))[-1].body)
         assert (error["code"], error["routine"]) == ("28P01", "auth_failed")
         assert await talk.closed() == 1000

@@ -61,14 +61,17 @@ class Database:
         return Wire.over(wrapped), tls_server_end_point(certificate)
 
 
-@pytest.fixture
-def database(run, seed17, postgres17, place, owner) -> Iterator[Database]:
+@pytest.fixture(scope="module")
+def database(run, seed17, postgres17, session_place, owner) -> Iterator[Database]:
+    place = session_place / "wire"
+    place.mkdir(mode=0o755)
     tls = ensure_tls(place / "tls", owner)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
+        "fsync": "off",
         "ssl": "on",
         "ssl_cert_file": str(tls.certificate),
         "ssl_key_file": str(tls.key),

@@ -21,9 +21,9 @@ from psycopg import pq
 from lamplighter.gateway.binding import tls_server_end_point
 from lamplighter.gateway.wire import messages, startup
 from lamplighter.gateway.wire.errors import PasswordFailed, Refused, WireError
-from lamplighter.gateway.wire.scram import PLAIN, PLUS, Client, Server, keys_of, parse_verifier, verifier_of
+from lamplighter.gateway.wire.scram import PLAIN, PLUS, Client, Server, keys_of, parse_verifier
 from support.waiting import wait_for
-from support.wire import Wire
+from support.wire import PROTOCOL_3_0, Wire, verifier_of
 
 PASSWORD = "pa$$;wörd\u00a0\u2168"
 #: What libpq cannot take, and what the test of another character set would be about.
@@ -296,8 +296,8 @@ LAYOUTS = (
 
 def test_a_startup_is_refused_where_postgres_refuses_it_and_by_the_same_code(database):
     database.role("bob", PASSWORD)
-    packets = [struct.pack("!II", 8 + len(body), startup.PROTOCOL_3_0) + body for body in LAYOUTS]
-    packets.append(struct.pack("!II", startup.LONGEST + 1, startup.PROTOCOL_3_0) + bytes(startup.LONGEST - 7))
+    packets = [struct.pack("!II", 8 + len(body), PROTOCOL_3_0) + body for body in LAYOUTS]
+    packets.append(struct.pack("!II", startup.LONGEST + 1, PROTOCOL_3_0) + bytes(startup.LONGEST - 7))
     assert {packet: ours(packet) for packet in packets} == {packet: theirs(database, packet) for packet in packets}
 
 

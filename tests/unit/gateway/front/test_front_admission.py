@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamplighter.address_ranges import AddressRange, read_address
 from lamplighter.gateway.admission import (
     WAITING,
     WAITING_OF_ENDPOINT,
+    WAKES_A_MINUTE,
+    WAKES_AT_ONCE,
     Go,
     WakeFirst,
+    Wakes,
     allowed,
     decide,
     may_wait,
@@ -81,34 +86,14 @@ def test_refusals_are_errors_of_postgres():
     assert decision.code.encode() in decision.render()
 
 
-addresses = st.ip_addresses()
-
-
-@given(addresses, addresses, addresses)
-def test_ranges(one, low, high):
-    """`a-b` holds what lies between, ends included, and nothing of another version."""
-    inside = low.version == high.version == one.version and int(low) <= int(one) <= int(high)
-    mapped = any(isinstance(each, ipaddress.IPv6Address) and each.ipv4_mapped for each in (one, low, high))
-    if not mapped:
-        assert allowed(str(one), (f"{low} - {high}",)) == inside
-
-
-@given(addresses, addresses, st.integers(0, 128))
-def test_blocks(one, base, bits):
-    """A block holds what Python's own networks hold."""
-    if base.version == 4:
-        bits = min(bits, 32)
-    network = ipaddress.ip_network(f"{base}/{bits}", strict=False)
-    if not any(isinstance(each, ipaddress.IPv6Address) and each.ipv4_mapped for each in (one, network[0], network[-1])):
-        assert allowed(str(one), (f"{base}/{bits}",)) == (one in network)
-        assert allowed(str(network[0]), (f"{base}/{bits}",))
-
-
-@given(st.ip_addresses(v=4))
-def test_ipv4_in_ipv6_clothes(address):
-    """It is the IPv4 address, on either side."""
-    assert allowed(f"::ffff:{address}", (str(address),))
-    assert allowed(str(address), (f"::ffff:{address}",))
+@given(st.ip_addresses(), st.lists(st.ip_addresses(v=4), min_size=2, max_size=2).map(sorted))
+def test_one_rule_is_enough(one, ends):
+    """Whoever is in any of the rules may come, in whatever clothes."""
+    low, high = ends
+    rules = ("x", "2001:db8::/32", f"{low}-{high}")
+    inside = read_address(str(one)) in AddressRange(low, high) or one in ipaddress.ip_network("2001:db8::/32")
+    assert allowed(str(one), rules) == inside
+    assert allowed(f"::ffff:{low}", rules)
 
 
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=3).map(tuple))
@@ -139,3 +124,64 @@ def test_no_endpoints_take_all_the_room_to_wait_in(endpoints):
     assert sum(waiting.values()) <= WAITING
     assert max(waiting.values()) <= WAITING_OF_ENDPOINT
     assert may_wait(of_endpoint=0, in_all=sum(waiting.values())) or sum(waiting.values()) == WAITING
+
+
+# Wakes of strangers, in whole seconds: the figures are such that a wake comes back in a whole number of them.
+
+ONE, OTHER = "192.0.2.1", "192.0.2.2"
+pauses = st.lists(st.integers(0, 90), max_size=120)
+
+
+def taken(wakes, address, times):
+    """When a wake was let through."""
+    return [now for now in times if wakes.take(address, float(now))]
+
+
+def times_of(pauses):
+    return list(itertools.accumulate(pauses))
+
+
+@given(pauses)
+def test_an_address_wakes_so_many_at_once_and_so_many_a_minute(pauses):
+    """In no time more than that, however it is spread; and a wake is refused for no other reason."""
+    times = times_of(pauses)
+    went = taken(Wakes(), ONE, times)
+    for first, last in itertools.combinations(range(len(went)), 2):
+        assert last - first + 1 <= WAKES_AT_ONCE + (went[last] - went[first]) * WAKES_A_MINUTE / 60
+    for refused in set(times) - set(went):
+        before = [now for now in went if now <= refused]
+        assert any(
+            len(before) - at >= WAKES_AT_ONCE + (refused - since) * WAKES_A_MINUTE // 60
+            for at, since in enumerate(before)
+        )
+
+
+@given(st.integers(0, 100))
+def test_who_is_slow_is_never_refused(count):
+    """One wake each six seconds is what comes back."""
+    times = [now * 60 // WAKES_A_MINUTE for now in range(count)]
+    assert taken(Wakes(at_once=1), ONE, times) == times
+
+
+@given(pauses, pauses)
+def test_addresses_have_accounts_of_their_own(ours, theirs):
+    """What one does changes nothing for another; who has many IPv6 addresses has one account."""
+    alone = taken(Wakes(), ONE, times_of(ours))
+    both = sorted([(now, ONE) for now in times_of(ours)] + [(now, OTHER) for now in times_of(theirs)])
+    wakes = Wakes()
+    went = [(now, address) for now, address in both if wakes.take(address, float(now))]
+    assert [now for now, address in went if address == ONE] == alone
+    six = Wakes(at_once=2)
+    assert [six.take(f"2001:db8::{number:x}", 0.0) for number in range(3)] == [True, True, False]
+    assert six.take("2001:db8:0:1::", 0.0)
+
+
+@given(st.lists(st.integers(0, 40), max_size=200))
+def test_so_many_addresses_are_remembered(addresses):
+    """And never forgotten is who has just come."""
+    wakes = Wakes(at_once=2, wakers=20)
+    for number in addresses:
+        wakes.take(f"192.0.2.{number}", 0.0)
+        assert len(wakes) <= 20
+        last = f"192.0.2.{number}"
+    assert not addresses or sum(wakes.take(last, 0.0) for _ in range(3)) <= 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from lamplighter.gateway.admission import WAKES_AT_ONCE
 from lamplighter.gateway.errors import Refused
 from lamplighter.gateway.ports import Route, WakeFailed
 from lamplighter.gateway.waking import Waker
@@ -15,6 +16,7 @@ from support.waiting import eventually
 ASLEEP = Route("ep-a", "p", "asleep", 1)
 AWAKE = replace(ASLEEP, state="awake")
 HOLDING = replace(ASLEEP, state="holding")
+STRANGER = "192.0.2.9"
 
 
 class Scene:
@@ -24,8 +26,9 @@ class Scene:
         self.asked = []
         self.waker = Waker(self.asked.append, lambda: connected, patience=patience)
 
-    async def wait(self, route=ASLEEP, count=1):
-        tasks = [asyncio.create_task(self.waker.changed(route, until=self.waker.deadline())) for _ in range(count)]
+    async def wait(self, route=ASLEEP, count=1, **values):
+        until = self.waker.deadline()
+        tasks = [asyncio.create_task(self.waker.changed(route, until=until, **values)) for _ in range(count)]
         await eventually(lambda: self.waker.waiting >= count)
         return tasks
 
@@ -106,3 +109,54 @@ async def test_a_route_that_goes_lets_who_waits_look():
     (task,) = await scene.wait()
     scene.waker.gone("ep-a")
     await task
+
+
+async def failing(scene, number, payer):
+    """A wake of another endpoint, which comes to nothing."""
+    endpoint_id = f"ep-{number}"
+    (task,) = await scene.wait(replace(ASLEEP, endpoint_id=endpoint_id), payer=payer)
+    scene.waker.failed(WakeFailed(endpoint_id, "57P03", "it failed"))
+    with pytest.raises(Refused, match="it failed"):
+        await task
+
+
+async def test_strangers_wake_so_many():
+    """Beyond that they are refused with a code by which clients know to wait; others are not, nor is this host."""
+    scene = Scene()
+    for number in range(WAKES_AT_ONCE):
+        await failing(scene, number, STRANGER)
+    with pytest.raises(Refused, match="too many have been woken from your address") as refused:
+        await scene.waker.changed(ASLEEP, until=scene.waker.deadline(), payer=STRANGER)
+    assert refused.value.refusal.code == "53300"
+    assert len(scene.asked) == WAKES_AT_ONCE
+    assert scene.waker.waiting == 0
+    for payer in (None, "192.0.2.10"):
+        await failing(scene, 0, payer)
+
+
+async def test_a_herd_of_one_stranger_is_one_wake():
+    """It is paid for once, also where the payment comes before the wait; the next one is paid for anew."""
+    scene = Scene()
+    for _ in range(5 * WAKES_AT_ONCE):
+        scene.waker.admit(ASLEEP, STRANGER)
+    tasks = await scene.wait(count=5 * WAKES_AT_ONCE, payer=STRANGER)
+    scene.waker.told(HOLDING)
+    scene.waker.admit(HOLDING, STRANGER)
+    scene.waker.told(AWAKE)
+    await asyncio.gather(*tasks)
+    for number in range(WAKES_AT_ONCE - 1):
+        await failing(scene, number, STRANGER)
+    with pytest.raises(Refused):
+        scene.waker.admit(ASLEEP, STRANGER)
+
+
+async def test_strangers_come_along_with_others():
+    """Where somebody has asked already, nobody pays."""
+    scene = Scene()
+    (first,) = await scene.wait()
+    for _ in range(2 * WAKES_AT_ONCE):
+        scene.waker.admit(ASLEEP, STRANGER)
+    scene.waker.told(AWAKE)
+    await first
+    for number in range(WAKES_AT_ONCE):
+        await failing(scene, number, STRANGER)

@@ -41,10 +41,10 @@ def test_one_caller_leaves_room_for_others(caller: str | None, same: str | None,
 
 def test_a_target_says_who_may_come_in():
     open_to_all = Target("127.0.0.1", 5432)
-    open_to_all.check(None)
+    open_to_all.check({})
     closed = Target("127.0.0.1", 5432, admits=lambda client: client == "10.0.0.1")
-    closed.check("10.0.0.1")
-    for other in ("10.0.0.2", None, ""):
+    closed.check({"client": ("10.0.0.1", 1)})
+    for other in ({"client": ("10.0.0.2", 1)}, {"client": None}, {}, {"client": ("", 0)}):
         with pytest.raises(NotAllowed, match="not allowed to connect"):
             closed.check(other)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lamplighter.gateway.wire import messages
 from lamplighter.gateway.wire.errors import Malformed, TooLarge, WireError
 from lamplighter.gateway.wire.messages import Frames, Message
+from support.wire import password_message
 
 kinds = st.binary(min_size=1, max_size=1)
 streams = st.lists(st.builds(Message, kinds, st.binary(max_size=40)), max_size=8)
@@ -148,7 +149,7 @@ def test_the_bytes_of_messages_are_those_of_the_protocol():
     assert messages.authentication_ok() == b"R\0\0\0\x08\0\0\0\0"
     assert messages.authentication_cleartext() == b"R\0\0\0\x08\0\0\0\x03"
     assert messages.authentication_sasl(["A", "B"]) == b"R\0\0\0\x0d\0\0\0\x0aA\0B\0\0"
-    assert messages.password_message(b"pw") == b"p\0\0\0\x07pw\0"
+    assert password_message(b"pw") == b"p\0\0\0\x07pw\0"
     assert messages.sasl_initial("A", b"xy") == b"p\0\0\0\x0cA\0\0\0\0\x02xy"
     assert messages.sasl_response(b"xy") == b"p\0\0\0\x06xy"
     assert messages.error_response("E", "C", "M") == b"E\0\0\0\x11SE\0VE\0CC\0MM\0\0"
@@ -158,7 +159,7 @@ def test_the_bytes_of_messages_are_those_of_the_protocol():
 def test_what_a_client_answers_is_read_again(data):
     assert messages.parse_sasl_initial(body(messages.sasl_initial("SCRAM-SHA-256", data))) == ("SCRAM-SHA-256", data)
     plain = data.replace(b"\0", b"")
-    assert messages.parse_password(body(messages.password_message(plain))) == plain
+    assert messages.parse_password(body(password_message(plain))) == plain
     assert messages.parse_sasl_response(body(messages.sasl_response(plain))) == plain
 
 

@@ -27,8 +27,8 @@ from lamplighter.gateway.wire.scram import (
     Verifier,
     keys_of,
     parse_verifier,
-    verifier_of,
 )
+from support.wire import verifier_of
 
 RFC = (
     "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ=="

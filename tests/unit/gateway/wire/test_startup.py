@@ -12,7 +12,6 @@ from lamplighter.gateway.wire.errors import Malformed
 from lamplighter.gateway.wire.startup import (
     GSSENC_REQUEST,
     LONGEST,
-    PROTOCOL_3_0,
     SSL_REQUEST,
     CancelRequest,
     Kind,
@@ -25,6 +24,7 @@ from lamplighter.gateway.wire.startup import (
     render_cancel,
     render_startup,
 )
+from support.wire import PROTOCOL_3_0
 
 # What a client may write, bytes that are no UTF-8 among it: they become surrogates.
 octets = st.binary(max_size=12).map(lambda raw: raw.replace(b"\0", b"?"))

@@ -16,12 +16,6 @@ from lamplighter.gateway.wire.messages import Frames
         (texts.ENDPOINT_NOT_FOUND, "The requested endpoint could not be found, or you don't have access to it"),
         (texts.DISABLED, "The endpoint has been disabled. Enable it"),
         (texts.ip_not_allowed("::1"), "This IP address ::1 is not allowed to connect to this endpoint"),
-        (
-            texts.inconsistent_endpoints(sni="ep-a", option="ep-b"),
-            "Inconsistent project name inferred from SNI ('ep-a') and project option ('ep-b').",
-        ),
-        (texts.malformed_endpoint("a b"), "Project name ('a b') must contain only"),
-        (texts.password_failed("bob"), 'password authentication failed for user "bob"'),
     ],
 )
 def test_neons_sentence_reaches_the_client(text, part):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from lamplighter.control.features.endpoints import store
 from lamplighter.control.features.endpoints.store import DoorRow
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.ports import Door, DoorState
+
+#: Why an endpoint was put to sleep: nobody used it, or somebody asked for that (or for its deletion).
+SleepReason = Literal["idle", "api"]
 
 
 def allowed_addresses(settings: Mapping[str, Any], *, protected: bool) -> tuple[str, ...] | None:
@@ -46,10 +49,13 @@ class Doors:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._held: set[str] = set()
+        #: Held by whoever looks whether they may sleep, beside the operations.
+        self._looked_at: set[str] = set()
         #: Computes that are ready, and whose operation has yet to record it.
         self._opened: set[str] = set()
         #: As long as somebody has one.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._slept: list[tuple[str, SleepReason]] = []
 
     async def hold(self, endpoint_id: str) -> None:
         """From now on connections wait."""
@@ -57,9 +63,19 @@ class Doors:
         self._opened.discard(endpoint_id)
         await self.refresh(endpoint_id=endpoint_id)
 
+    async def hold_to_look(self, endpoint_id: str) -> None:
+        """As `hold`, until `looked`, or until an operation that was scheduled meanwhile lets go of it."""
+        self._looked_at.add(endpoint_id)
+        await self.refresh(endpoint_id=endpoint_id)
+
+    async def looked(self, endpoint_id: str) -> None:
+        """It stays as it is. An operation that holds the door, such as somebody's suspension, goes on to hold it."""
+        self._looked_at.discard(endpoint_id)
+        await self.refresh(endpoint_id=endpoint_id)
+
     async def open(self, endpoint_id: str) -> None:
         """The compute is ready. Before the catalog says so: whoever waits need not wait for its commit."""
-        self._held.discard(endpoint_id)
+        self._let_go(endpoint_id)
         self._opened.add(endpoint_id)
         await self.refresh(endpoint_id=endpoint_id)
 
@@ -69,9 +85,22 @@ class Doors:
 
     async def release(self, endpoint_id: str) -> None:
         """The door shows again what the catalog says."""
-        self._held.discard(endpoint_id)
+        self._let_go(endpoint_id)
         self._opened.discard(endpoint_id)
         await self.refresh(endpoint_id=endpoint_id)
+
+    def _let_go(self, endpoint_id: str) -> None:
+        self._held.discard(endpoint_id)
+        self._looked_at.discard(endpoint_id)
+
+    def note_slept(self, endpoint_id: str, reason: SleepReason) -> None:
+        """Its compute, which ran, was stopped for good."""
+        self._slept.append((endpoint_id, reason))
+
+    def take_slept(self) -> list[tuple[str, SleepReason]]:
+        """Who was put to sleep since this was asked last, and why."""
+        taken, self._slept = self._slept, []
+        return taken
 
     async def refuse(self, endpoint_id: str, error: str) -> None:
         """It did not start, and the catalog says so: those who wait are told, and the next one tries again."""
@@ -81,7 +110,7 @@ class Doors:
     async def drop(self, endpoint_id: str) -> None:
         """The endpoint is going: nobody gets in any more."""
         async with self._lock(endpoint_id):
-            self._held.discard(endpoint_id)
+            self._let_go(endpoint_id)
             self._opened.discard(endpoint_id)
             await self._kernel.gateway.drop_door(endpoint_id)
 
@@ -120,7 +149,7 @@ class Doors:
             door_of(
                 row,
                 running=self._kernel.plane.is_running(row.endpoint_id),
-                held=row.endpoint_id in self._held,
+                held=row.endpoint_id in self._held or row.endpoint_id in self._looked_at,
                 opened=row.endpoint_id in self._opened,
             )
             for row in rows

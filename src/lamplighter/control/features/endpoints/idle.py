@@ -14,7 +14,7 @@ import structlog
 
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.endpoints import store
-from lamplighter.control.features.endpoints.doors import Doors
+from lamplighter.control.features.endpoints.doors import Doors, SleepReason
 from lamplighter.control.features.endpoints.model import Endpoint
 from lamplighter.control.features.endpoints.service import Endpoints
 from lamplighter.control.kernel import Kernel
@@ -80,9 +80,9 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look has brought: endpoints put to sleep, and the seconds that each was awake since the last one."""
+    """What has happened since the last one: who was put to sleep, and how many seconds each endpoint was awake."""
 
-    slept: tuple[str, ...]
+    slept: tuple[tuple[str, SleepReason], ...]
     charged: Mapping[str, float]
 
 
@@ -117,7 +117,9 @@ class Idle:
         charged = self._charge(active, now)
         due = self._due(active, busy, now)
         await self._write_last_active([one for one in active if one.id in busy], now)
-        return Look(tuple([one for one in due if await self._put_to_sleep(one)]), charged)
+        for endpoint_id in due:
+            await self._put_to_sleep(endpoint_id)
+        return Look(tuple(self._doors.take_slept()), charged)
 
     def _due(self, active: Iterable[Endpoint], busy: set[str], now: datetime) -> list[str]:
         seen: dict[str, datetime] = {}
@@ -150,9 +152,9 @@ class Idle:
             async with self._kernel.catalog.connection() as conn:
                 await store.note_active(conn, stale, now=now)
 
-    async def _put_to_sleep(self, endpoint_id: str) -> bool:
+    async def _put_to_sleep(self, endpoint_id: str) -> None:
         """Hold the door, look once more, and only then schedule the suspension: nobody who has come is cut off."""
-        await self._doors.hold(endpoint_id)
+        await self._doors.hold_to_look(endpoint_id)
         scheduled = False
         try:
             connected = (await self._kernel.plane.connected()).get(endpoint_id)
@@ -163,10 +165,9 @@ class Idle:
                 scheduled = await self._endpoints.suspend_idle(endpoint_id)
         finally:
             if not scheduled:
-                await self._doors.release(endpoint_id)
+                await self._doors.looked(endpoint_id)
         if scheduled:
             log.info("endpoint.idle", endpoint_id=endpoint_id)
-        return scheduled
 
     async def _write_seen(self, endpoint_id: str) -> None:
         """`last_active` is exact once it sleeps."""

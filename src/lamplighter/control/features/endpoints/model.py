@@ -10,6 +10,8 @@ from lamplighter.control.features.endpoints.plan import EndpointType
 
 READ_WRITE: EndpointType = "read_write"
 READ_ONLY: EndpointType = "read_only"
+#: An argument of suspensions, where nobody asked for them.
+SLEEP_REASON = "reason"
 
 
 @dataclass(frozen=True, slots=True)

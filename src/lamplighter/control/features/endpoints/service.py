@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lamplighter.api.errors import BadRequest, Conflict, NotFound, Unprocessable
@@ -15,7 +15,7 @@ from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.errors import ProjectBusy
 from lamplighter.control.features.endpoints import store
 from lamplighter.control.features.endpoints.doors import Doors
-from lamplighter.control.features.endpoints.model import READ_WRITE, Endpoint
+from lamplighter.control.features.endpoints.model import READ_WRITE, SLEEP_REASON, Endpoint
 from lamplighter.control.features.endpoints.plan import EndpointOptions, EndpointType, refuse_moving, settle_options
 from lamplighter.control.features.regions.plan import check_region
 from lamplighter.control.kernel import Kernel
@@ -319,7 +319,8 @@ class Endpoints:
             except ProjectBusy:
                 return False
             await store.set_pending(conn, endpoint_id, "idle", now=self._kernel.now())
-            await schedule(self._kernel, conn, endpoint.project_id, [recipes.suspend(endpoint.branch_id, endpoint_id)])
+            wanted = replace(recipes.suspend(endpoint.branch_id, endpoint_id), arguments={SLEEP_REASON: "idle"})
+            await schedule(self._kernel, conn, endpoint.project_id, [wanted])
         self._kernel.wake()
         return True
 

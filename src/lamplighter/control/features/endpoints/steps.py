@@ -17,8 +17,8 @@ from lamplighter.control import recipes
 from lamplighter.control.catalog.pool import Connection
 from lamplighter.control.features.databases.service import Databases
 from lamplighter.control.features.endpoints import store
-from lamplighter.control.features.endpoints.doors import Doors
-from lamplighter.control.features.endpoints.model import READ_ONLY, READ_WRITE, Endpoint
+from lamplighter.control.features.endpoints.doors import Doors, SleepReason
+from lamplighter.control.features.endpoints.model import READ_ONLY, READ_WRITE, SLEEP_REASON, Endpoint
 from lamplighter.control.features.roles.service import Roles
 from lamplighter.control.kernel import Kernel
 from lamplighter.control.operations.engine import Recipe, Step
@@ -110,7 +110,7 @@ class EndpointSteps:
             await self._doors.release(endpoint.id)
             return
         await self._doors.hold(endpoint.id)
-        await self._stop(endpoint)
+        await self._put_to_sleep(endpoint, "idle" if operation.arguments.get(SLEEP_REASON) == "idle" else "api")
         faults.point("endpoint.suspend.after_stop")
         async with self._kernel.catalog.connection() as conn:
             await store.set_idle(conn, endpoint.id, now=self._kernel.now())
@@ -146,7 +146,7 @@ class EndpointSteps:
         if endpoint is None:
             return
         await self._doors.drop(endpoint.id)
-        await self._stop(endpoint)
+        await self._put_to_sleep(endpoint, "api")
         faults.point("endpoint.delete.after_stop")
         async with self._kernel.catalog.connection() as conn:
             await store.remove(conn, endpoint.id)
@@ -202,7 +202,10 @@ class EndpointSteps:
             await self._doors.drop(endpoint.id)
         # Standbys first: they would otherwise look for their primary while it stops.
         for endpoint in sorted(endpoints, key=lambda one: one.type != READ_ONLY):
+            running = plane.is_running(endpoint.id)
             await plane.stop_compute(endpoint.id, volume_id=endpoint.volume_id)
+            if running:
+                self._doors.note_slept(endpoint.id, "api")
         await plane.stop_compute(branch_id, volume_id=branch_id)
         standbys = tuple(endpoint.id for endpoint in endpoints if endpoint.type == READ_ONLY)
         return Stopped(tuple(endpoint.id for endpoint in endpoints), (*standbys, branch_id))
@@ -257,6 +260,13 @@ class EndpointSteps:
         if plane.is_running(primary):
             await plane.keep_for_follower(primary, endpoint.id)
         await plane.clone_volume(endpoint.branch_id, endpoint.volume_id, compute_id=primary)
+
+    async def _put_to_sleep(self, endpoint: Endpoint, reason: SleepReason) -> None:
+        # A second try finds it stopped, and of one that has crashed somebody else tells.
+        running = self._kernel.plane.is_running(endpoint.id)
+        await self._stop(endpoint)
+        if running:
+            self._doors.note_slept(endpoint.id, reason)
 
     async def _stop(self, endpoint: Endpoint) -> None:
         plane = self._kernel.plane

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network, summarize_address_range
 from typing import Any
 
+from lamplighter.address_ranges import read_range
 from lamplighter.api.errors import BadRequest, NotServed
 from lamplighter.control.features.endpoints.plan import DEFAULTS, settle_options
 from lamplighter.control.features.names import check_database_name, check_role_name
@@ -131,17 +131,10 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def check_address(text: str) -> None:
     """Raise BadRequest unless this is an address, a block (`10.0.0.0/8`), or a range (`10.0.0.1-10.0.0.9`)."""
-    first, _, last = text.partition("-")
-    try:
-        if last:
-            # Refuses a range whose ends are in the wrong order, or of two families.
-            next(summarize_address_range(ip_address(first.strip()), ip_address(last.strip())))
-        else:
-            ip_network(text.strip(), strict=False)
-    except (ValueError, TypeError):
+    if read_range(text) is None:
         raise BadRequest(
             f"allowed_ips: {text!r} is no address; give addresses, blocks (10.0.0.0/8) or ranges (10.0.0.1-10.0.0.9)"
-        ) from None
+        )
 
 
 def check_logical_replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

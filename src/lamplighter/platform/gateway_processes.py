@@ -1,0 +1,149 @@
+"""The processes of gateways: what they are started with, how they are found again, and how they are ended.
+
+A gateway is a front and its relay. A front that drains has left its socket, and a relay outlives its front, so neither
+a socket nor a parent leads to them: they are known by a mark in their environment, which a relay inherits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamplighter.compute import process
+
+SOCKETS = "gateway-*.sock"
+#: Names the run directory.
+MARK = "LAMP_GATEWAY_OF"
+KEPT = frozenset({"HOME", "LAMP_RELAY", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV"})
+FRONT = "lamplighter.gateway"
+END_SECONDS = 10.0
+#: A relay whose computes are gone ends by itself when its clients have read what they were told last.
+LAST_WORDS_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """Pids of what lives."""
+
+    fronts: tuple[int, ...] = ()
+    relays: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.fronts or self.relays)
+
+
+def environment(run_dir: Path, ours: Mapping[str, str]) -> dict[str, str]:
+    """Without what is set for us, such as the catalog's password: strangers speak to the gateway."""
+    kept = {name: value for name, value in ours.items() if name in KEPT or name.startswith(("LC_", "PYTHON"))}
+    return {**kept, MARK: str(run_dir)}
+
+
+def find(run_dir: Path) -> Gateways:
+    """All of a run directory, whether or not a platform lives. Costs some 20 us for each process of the host."""
+    fronts: list[int] = []
+    relays: list[int] = []
+    for entry in os.scandir(process.PROC):
+        if entry.name.isdecimal() and _is_ours(int(entry.name), run_dir):
+            pid = int(entry.name)
+            (fronts if FRONT in process.arguments(pid) else relays).append(pid)
+    return Gateways(tuple(sorted(fronts)), tuple(sorted(relays)))
+
+
+def _is_ours(pid: int, run_dir: Path) -> bool:
+    path = process.PROC / str(pid)
+    try:
+        # Anybody may give a process of theirs such an environment.
+        if path.stat().st_uid != os.geteuid():
+            return False
+        return os.fsencode(f"{MARK}={run_dir}") in (path / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+async def end(run_dir: Path, *, also: Iterable[int] = (), after: Awaitable[object] | None = None) -> tuple[int, ...]:
+    """End all fronts, those too that drain, and all relays. Returns who they were.
+
+    `also` are fronts that are known otherwise; `after` is done when the computes are gone, which relays wait for.
+    """
+
+    async def relays() -> tuple[int, ...]:
+        if after is not None:
+            await after
+        return await _end_relays(run_dir)
+
+    # Side by side: a front ends with its last connection, which may be that of a client that does not read.
+    fronts, first = await asyncio.gather(_end_fronts(run_dir, also), relays())
+    # A front that has lost its relay starts another.
+    return (*fronts, *first, *await _end_relays(run_dir))
+
+
+async def _end_fronts(run_dir: Path, also: Iterable[int]) -> tuple[int, ...]:
+    found = await asyncio.to_thread(find, run_dir)
+    pids = sorted({*found.fronts, *also})
+    await asyncio.gather(*(_end(pid, (signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)) for pid in pids))
+    await asyncio.to_thread(sweep, run_dir)
+    return tuple(pids)
+
+
+async def _end_relays(run_dir: Path) -> tuple[int, ...]:
+    found = await asyncio.to_thread(find, run_dir)
+    steps = ((None, LAST_WORDS_SECONDS), (signal.SIGKILL, END_SECONDS))
+    await asyncio.gather(*(_end(pid, *steps, of=run_dir) for pid in found.relays))
+    return found.relays
+
+
+async def _end(pid: int, *steps: tuple[signal.Signals | None, float], of: Path | None = None) -> None:
+    """Return when it is gone, which may be no child of ours. Each step is a signal, and how long to wait after it."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(handle, gone.set)
+    try:
+        # Only now is it certain that the handle is not that of a later process with its pid.
+        if of is not None and not _is_ours(pid, of):
+            return
+        for number, seconds in steps:
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await gone.wait()
+                    return
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+def sweep(run_dir: Path) -> None:
+    """Remove what gateways that are no more have left beside their sockets."""
+    for lock in run_dir.glob(SOCKETS + ".lock"):
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            path = lock.with_suffix("")
+            shutil.rmtree(path.with_name(path.name + ".d"), ignore_errors=True)
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+    for doors in run_dir.glob(SOCKETS + ".d"):
+        # One that drains has let go of its lock, and closed these.
+        if not doors.with_suffix(".lock").exists():
+            shutil.rmtree(doors, ignore_errors=True)
