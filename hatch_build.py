@@ -40,7 +40,7 @@ class RelayBuild(BuildHookInterface[Any]):
         program.unlink(missing_ok=True)
         linking = compile_relay(Path(self.root, SOURCE), program)
         if linking is None:
-            self.app.display_warning("No C compiler works here: the gateway relays in Python, at about half the rate.")
+            self.app.display_warning("No C compiler works here: the gateway relays in Python, at some 0.8 of the rate.")
             return
         build_data["artifacts"].append(PROGRAM)
         build_data["pure_python"] = False

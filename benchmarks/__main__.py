@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from benchmarks import branching, keys, many, starting, tools, wake
+from benchmarks import branching, keys, many, relay, starting, through, tools, wake
 from benchmarks.harness import SIZES, Report, platform_on
 
-PARTS = "abcdefghijmno"
+PARTS = "abcdefghijklmnop"
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -29,6 +29,7 @@ def main() -> None:
         starting.by_hand(report, rounds=chosen.rounds)
     of_tools(report, chosen.only, rounds=chosen.rounds)
     of_gateway(report, chosen.only, driver=chosen.drivers[0], rounds=chosen.wakes)
+    of_relay(report, chosen.only, rounds=chosen.rounds)
     if not {"a", "b", "c", "d"} & set(chosen.only):
         return
     for number, driver in enumerate(chosen.drivers):
@@ -43,6 +44,15 @@ def main() -> None:
                 )
             if "d" in chosen.only and driver != "copy":
                 many.run(lamp, report, driver=driver, branches=chosen.branches)
+
+
+def of_relay(report: Report, only: list[str], *, rounds: int) -> None:
+    if "k" in only:
+        relay.throughput(report, rounds=rounds, seconds=4)
+    if "l" in only:
+        relay.idle(report)
+    if "p" in only:
+        through.run(report, rounds=rounds)
 
 
 def of_gateway(report: Report, only: list[str], *, driver: str, rounds: int) -> None:

@@ -217,7 +217,8 @@ def pgbouncer(place: Path, server: Server, tls: Path) -> Iterator[int]:
     config.write_text(
         f"[databases]\n* = host=127.0.0.1 port={server.private}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
         f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {place}/users.txt\n"
-        f"pool_mode = transaction\nclient_tls_sslmode = allow\nclient_tls_key_file = {place}/bouncer.key\n"
+        "pool_mode = transaction\ndefault_pool_size = 64\nmax_client_conn = 1000\n"
+        f"client_tls_sslmode = allow\nclient_tls_key_file = {place}/bouncer.key\n"
         f"client_tls_cert_file = {place}/bouncer.crt\nserver_tls_sslmode = disable\n"
     )
     with running([*drop_prefix(owner), "pgbouncer", "-q", str(config)], server.by(port, "disable")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, Protocol
 
 import pytest
 
@@ -11,7 +12,7 @@ from lamplighter.compute.binaries import Build
 from support.front import free_port
 from support.gateway_clients import Address, Client, Clients, Failed
 from support.gateway_scene import WHO, WHO_BY_POOLER, Endpoint, Scene, make_scene
-from support.lamp import temporary_lamp
+from support.lamp import Lamp, temporary_lamp
 
 DOMAIN = "db.localtest.example"
 HERE = "127.0.0.1"
@@ -27,14 +28,25 @@ def clients(build17: Build, tmp_path_factory: pytest.TempPathFactory) -> Clients
     return Clients(build17, tmp_path_factory.mktemp("home"))
 
 
+class Cli(Protocol):
+    """The fixture `neon`."""
+
+    def run(self, *arguments: str, **env: str) -> Any: ...
+
+
 @pytest.fixture(scope="module")
-def scene(clients: Clients) -> Iterator[Scene]:
-    with temporary_lamp(options=("--domain", DOMAIN, "--domain-port", str(free_port()))) as lamp:
-        scene = make_scene(lamp)
-        for endpoint, name in ((scene.left, "left"), (scene.right, "right")):
-            address = replace(scene.address(endpoint), at=HERE)
-            clients.psql(address, f"create table place as select '{name}' as name")
-        yield scene
+def lamp() -> Iterator[Lamp]:
+    with temporary_lamp(options=("--domain", DOMAIN, "--domain-port", str(free_port()))) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def scene(lamp: Lamp, clients: Clients) -> Scene:
+    scene = make_scene(lamp)
+    for endpoint, name in ((scene.left, "left"), (scene.right, "right")):
+        address = replace(scene.address(endpoint), at=HERE)
+        clients.psql(address, f"create table place as select '{name}' as name")
+    return scene
 
 
 def by_name(scene: Scene, endpoint: Endpoint) -> Address:
@@ -85,6 +97,19 @@ def test_by_the_pooled_name(scene: Scene, clients: Clients, name: str):
         assert client(address, WHO_BY_POOLER) == "right,false"
     option = replace(without_name(scene, scene.left), options=f"endpoint={scene.left.id}-pooler")
     assert client(option, WHO_BY_POOLER) == "left,false"
+
+
+@pytest.mark.parametrize("sslmode", ["require", "verify-full"])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_psql_of_neons_command_line_client(scene: Scene, neon: Cli, *, pooled: bool, sslmode: str):
+    """`neon psql` wakes what sleeps by its name, and `--pooled` by the name of its pooler, that the client makes."""
+    place = ["--project-id", scene.project_id, "--ssl", sslmode, *(["--pooled"] if pooled else [])]
+    settings = {"PGHOSTADDR": HERE, "PGSSLROOTCERT": str(scene.authority)}
+    query = WHO_BY_POOLER if pooled else WHO
+    with scene.woken(scene.right):
+        done = neon.run("psql", scene.right.branch, *place, "--", "-XAtq", "-c", query, **settings)
+    assert done.status == 0, done.err
+    assert done.out.strip() == f"right,{str(not pooled).lower()}"
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "require", "verify-full"])

@@ -123,6 +123,15 @@ def test_psql_of_neons_command_line_client(scene: Scene, neon: Cli, *, built_in:
     assert ("embedded psql" in done.err) == built_in
 
 
+def test_pooled_psql_of_neons_command_line_client_is_direct(scene: Scene, neon: Cli):
+    """It makes the pooled name itself, out of the endpoint's id in the host, which an address does not have."""
+    place = ["--pooled", "--project-id", scene.project_id]
+    with scene.woken(scene.right):
+        done = neon.run("psql", scene.right.branch, *place, "--", "-XAtq", "-c", WHO)
+    assert done.status == 0, done.err
+    assert done.out.strip() == "right,true"
+
+
 @pytest.mark.parametrize("name", ["psql", "psycopg", "asyncpg", "node-postgres", NAMES[-1]])
 def test_who_verifies_notices_a_stranger(scene: Scene, clients: Clients, name: str, stranger: Path):
     """With another authority's certificate no client talks to it: verify-full is not passed over."""

@@ -126,6 +126,8 @@ def test_a_pooled_client_of_what_crashed(victim: Victim) -> None:
         threading.Thread(target=ask, daemon=True).start()
         wait_for(lambda: ended, seconds=30, what="the end of the pooled session")
         assert isinstance(ended[0], psycopg.OperationalError)
+    # Before the crash is noted, some are told that nobody answers, or cut off with the pooler.
+    world.wait_state(victim.lamp, victim.project, victim.endpoint, "idle")
     assert sql(pooled, "select 1") == [(1,)]
     victim.assert_nothing_lost()
 

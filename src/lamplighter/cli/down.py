@@ -46,8 +46,8 @@ def down(data_dir: Path | None, timeout: float) -> None:
     with Progress() as progress:
         halted = halt(place, seconds=timeout, tick=lambda passed, left: progress.update(waiting(passed, left)))
     click.echo(told(halted, place))
-    if halted.problems:
-        raise Failure("\n".join(halted.problems), hint="`lamp doctor` shows what is left")
+    if halted.left.problems:
+        raise Failure("\n".join(halted.left.problems), hint="`lamp doctor` shows what is left")
 
 
 def waiting(passed: float, computes: int) -> str:
@@ -61,15 +61,13 @@ def told(halted: Halted, data_dir: Path) -> str:
     lines = []
     if halted.pid is not None:
         lines.append(f"The platform on {data_dir} has stopped (process {halted.pid}, {halted.seconds:.1f} s).")
-    elif halted.computes or halted.gateways or halted.problems:
+    elif halted.left:
         lines.append(f"No platform runs on {data_dir}, but one had crashed there.")
     else:
         lines.append(f"No platform runs on {data_dir}.")
-    if halted.computes:
-        lines.append(f"Stopped what it had left: {', '.join(halted.computes)}.")
-    if halted.gateways:
-        pids = ", ".join(map(str, halted.gateways))
-        lines.append(
-            f"Ended what passed connections on: {plural(len(halted.gateways), 'process', 'processes')} ({pids})."
-        )
+    if halted.left.computes:
+        lines.append(f"Stopped what it had left: {', '.join(halted.left.computes)}.")
+    if pids := halted.left.gateways:
+        ended = f"{plural(len(pids), 'process', 'processes')} ({', '.join(map(str, pids))})"
+        lines.append(f"Ended what passed connections on: {ended}.")
     return "\n".join(lines)

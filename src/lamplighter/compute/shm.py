@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from lamplighter.compute.process import PROC
+
+log = structlog.get_logger("lamplighter.compute")
 
 _IPC_RMID = 0
 #: Lines of postmaster.pid, counted from one (PostgreSQL's utils/pidfile.h).
@@ -56,21 +61,21 @@ def parse_lock_file(text: str) -> tuple[int, int] | None:
 
 
 def left_by(
-    segments: Iterable[Segment], pid: int, *, uid: int, since: float, lock: tuple[int, int] | None = None
+    segments: Iterable[Segment], pid: int, *, uid: int, since: float, visible: bool, lock: tuple[int, int] | None = None
 ) -> list[Segment]:
     """Those that a dead postmaster has made and nobody uses. Pure.
 
     `uid` is who it ran as, `since` when it was spawned: an older segment is of another process that had its pid.
-    `lock` is what `parse_lock_file` found: if that is of this postmaster, nothing but the segment named there is its.
+    `visible` tells whether its data directory can be seen, and `lock` is what `parse_lock_file` found there. Where it
+    can, only the segment that this postmaster has noted is its: one of the same pid may be a later process's.
     """
-    named = lock[1] if lock is not None and lock[0] == pid else None
     return [
         one
         for one in segments
         if (one.creator, one.uid, one.attached) == (pid, uid, 0)
         # Whole seconds of another clock of the kernel.
         and one.changed_at >= int(since) - 1
-        and named in (None, one.shmid)
+        and (not visible or lock == (pid, one.shmid))
     ]
 
 
@@ -84,9 +89,16 @@ def remove_left_by(pid: int, *, uid: int, since: float, data_dir: Path) -> list[
     lock = None
     with contextlib.suppress(OSError, UnicodeDecodeError):
         lock = parse_lock_file((data_dir / "postmaster.pid").read_text(encoding="utf-8"))
-    return [one.shmid for one in left_by(segments, pid, uid=uid, since=since, lock=lock) if _remove(one.shmid)]
+    # Where only a mount namespace sees the data, there is an empty directory.
+    visible = os.path.isfile(data_dir / "PG_VERSION")  # noqa: PTH113 - what may not be looked at is no error
+    found = left_by(segments, pid, uid=uid, since=since, visible=visible, lock=lock)
+    return [one.shmid for one in found if remove(one.shmid)]
 
 
-def _remove(shmid: int) -> bool:
-    # Not `ipcrm`: a slim host has none. Who attaches just now keeps it until the end.
-    return bool(ctypes.CDLL(None).shmctl(shmid, _IPC_RMID, None) == 0)
+def remove(shmid: int) -> bool:
+    """Remove a segment, which those who are attached keep until they end. False, and logged, if that is refused."""
+    # Not `ipcrm`: a slim host has none.
+    done: bool = ctypes.CDLL(None, use_errno=True).shmctl(shmid, _IPC_RMID, None) == 0
+    if not done:
+        log.warning("compute.shared_memory_kept", shmid=shmid, error=os.strerror(ctypes.get_errno()))
+    return done

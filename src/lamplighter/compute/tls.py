@@ -164,7 +164,8 @@ class Certificates:
     def sign(self, hosts: Sequence[str], former: Signed | None = None, *, now: dt.datetime | None = None) -> Signed:
         """A pair for `hosts`; `former` itself as long as it serves.
 
-        Where the pair in use is the operator's, the authority is made for this. Raises OSError.
+        Where the pair in use is the operator's, the authority is made for this. Raises OSError; ValueError for a host
+        that is not ASCII, and for a `former` that cannot be read.
         """
         now = now or dt.datetime.now(dt.UTC)
         certificate, authority_key = self._directory / _AUTHORITY, self._directory / "ca.key"

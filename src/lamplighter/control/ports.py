@@ -140,10 +140,6 @@ class DataPlane(Protocol):
         """What is wrong with these Postgres settings of a user, in sentences; empty when they may be used."""
         ...
 
-    def tls(self, major: int) -> bool:
-        """Whether computes of this major speak TLS."""
-        ...
-
     def free_port(self, taken: frozenset[int], *, after: int | None) -> int:
         """A port of the endpoints' range that is neither in `taken` nor in use on this host, the next one `after`.
 

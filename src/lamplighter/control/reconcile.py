@@ -108,8 +108,11 @@ class Reconciler:
             running = self._kernel.plane.is_running(compute_id)
             if endpoint is not None and endpoint.current_state == "active" and not running:
                 await store.note_crashed(conn, endpoint, now=self._kernel.now())
-        await self._kernel.plane.settle_crashed(compute_id)
-        await self._doors.refresh(endpoint_id=compute_id)
+        try:
+            await self._kernel.plane.settle_crashed(compute_id)
+        finally:
+            # Whether or not the pooler ends: else connections are led to where nobody listens any more.
+            await self._doors.refresh(endpoint_id=compute_id)
 
     async def prune(self) -> None:
         """Forget operations that ended half a year ago, as Neon does (contract section 3.6)."""

@@ -28,6 +28,8 @@ WAKES_AT_ONCE = 30
 WAKES_A_MINUTE = 10
 #: Addresses that are remembered for that. Of more, the one that has caused no wake the longest is forgotten.
 WAKERS = 10_000
+#: Seconds by which times may differ that would be the same if numbers had no end.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Wakes:
         """Whether this address may cause one more wake, which is then counted."""
         holder = holder_of(address)
         full_at = max(self._full_at.get(holder, now), now) + self._each
-        if full_at - now > self._most:
+        if full_at - now > self._most + _ROUNDING:
             return False
         self._full_at[holder] = full_at
         self._full_at.move_to_end(holder)

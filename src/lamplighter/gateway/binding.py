@@ -1,8 +1,15 @@
-"""The channel binding of a certificate (tls-server-end-point, RFC 5929): its hash, as Postgres and libpq take it."""
+"""The channel binding of a certificate (tls-server-end-point, RFC 5929): its hash, as Postgres and libpq take it.
+
+Slow to import: a gateway does it in a thread of its own (`web_later`), or once somebody cannot do without.
+"""
 
 from __future__ import annotations
 
 import hashlib
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 
 from lamplighter.gateway.wire.errors import Malformed
 
@@ -13,11 +20,6 @@ def tls_server_end_point(certificate: bytes) -> bytes:
     Raises Malformed for one whose signature names no hash (Ed25519, RSA-PSS with unknown ones): RFC 5929 does not say
     what to do, and so libpq refuses to bind to it.
     """
-    # Here, because a gateway that starts has clients that are refused until it listens.
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-
     try:
         signed = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm):

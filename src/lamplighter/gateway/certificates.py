@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import ssl
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import structlog
 
-from lamplighter.gateway.binding import tls_server_end_point
 from lamplighter.gateway.ports import Listening
 from lamplighter.gateway.wire.errors import Malformed
 
@@ -102,7 +100,18 @@ def _load(certificate: Path, key: Path) -> Served:
     context.load_cert_chain(certificate, key)
     first = certificate.read_text().partition("-----END CERTIFICATE-----")
     leaf = ssl.PEM_cert_to_DER_cert(first[0] + first[1])
-    binding = None
-    with contextlib.suppress(Malformed):
-        binding = tls_server_end_point(leaf)
-    return Served(context, binding, leaf, hmac.digest(key.read_bytes(), _MOCK_LABEL, "sha256"))
+    return Served(context, _binding_of(leaf), leaf, hmac.digest(key.read_bytes(), _MOCK_LABEL, "sha256"))
+
+
+def _binding_of(leaf: bytes) -> bytes | None:
+    try:
+        # Here, because a gateway that starts has clients that are refused until it listens.
+        from lamplighter.gateway.binding import tls_server_end_point  # noqa: PLC0415
+
+        return tls_server_end_point(leaf)
+    except Malformed:
+        return None
+    except ImportError as error:
+        # Its files may have been taken away meanwhile. TLS works without; clients that insist on binding are refused.
+        log.warning("gateway.no_channel_binding", error=str(error))
+        return None

@@ -165,6 +165,8 @@ class Gate:
                     hint=message.hint,
                 )
                 self._waker.failed(message)
+            case Verifier(ask=ask, failed=True):
+                self._verifiers.failed(ask)
             case Verifier(ask=ask, verifier=verifier):
                 self._verifiers.answered(ask, verifier)
             case Drain():

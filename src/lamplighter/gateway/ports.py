@@ -115,10 +115,14 @@ class WakeFailed:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Answer to `AskVerifier`: `SCRAM-SHA-256$...` as in pg_authid, or None when there is no such role."""
+    """Answer to `AskVerifier`: `SCRAM-SHA-256$...` as in pg_authid, or None when there is no such role.
+
+    `failed`: nobody knows, for its Postgres does not answer.
+    """
 
     ask: int
     verifier: str | None
+    failed: bool = False
     kind: Literal["verifier"] = "verifier"
 
 

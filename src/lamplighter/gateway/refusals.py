@@ -131,11 +131,11 @@ def no_control_plane() -> Refusal:
     )
 
 
-def no_verifier() -> Refusal:
+def no_verifier(why: str) -> Refusal:
     return Refusal(
-        "no_control_plane",
+        "no_verifier",
         CANNOT_CONNECT_NOW,
-        "your password cannot be checked: the control plane does not answer",
+        f"your password cannot be checked: {why}",
         hint="Connect to the endpoint's direct address, or try again later.",
     )
 

@@ -53,7 +53,7 @@ class Verifiers:
             async with asyncio.timeout(_PATIENCE):
                 return await asked.answer
         except TimeoutError:
-            raise Refused(refusals.no_verifier()) from None
+            raise Refused(refusals.no_verifier("the control plane does not answer")) from None
         finally:
             del self._asked[number]
 
@@ -70,6 +70,16 @@ class Verifiers:
                 found = None
         self._remember((asked.endpoint_id, asked.role), found)
         asked.answer.set_result(found)
+
+    def failed(self, number: int) -> None:
+        """The platform cannot tell: a compute that just crashed is asleep in a moment, and woken by who is let in."""
+        asked = self._asked.get(number)
+        if asked is None or asked.answer.done():
+            return
+        if (known := self._remembered.get((asked.endpoint_id, asked.role))) is not None:
+            asked.answer.set_result(known)
+        else:
+            asked.answer.set_exception(Refused(refusals.no_verifier("the endpoint's Postgres does not answer")))
 
     def _remember(self, key: tuple[str, str], verifier: Verifier | None) -> None:
         # Not names that are no role's: anybody can make up as many as they like.

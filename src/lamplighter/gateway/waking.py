@@ -43,11 +43,12 @@ class Waker:
         return sum(len(one.futures) for one in self._waiting.values())
 
     def admit(self, route: Route, payer: str | None) -> None:
-        """Put the wake of this endpoint, if it takes one, into the account of `payer`, the address of another host.
+        """Put the wake of this endpoint, if it sleeps, into the account of `payer`, the address of another host.
 
-        It is paid for until something is told of it: whoever comes meanwhile comes along. Raises Refused.
+        It is paid for until something is told of it: whoever comes meanwhile comes along, as does whoever came before
+        it fell asleep. Raises Refused.
         """
-        if payer is None or route.state == "holding" or route.endpoint_id in self._paid:
+        if payer is None or route.state != "asleep" or route.endpoint_id in self._paid:
             return
         waiting = self._waiting.get(route.endpoint_id)
         if waiting is not None and waiting.asked:

@@ -69,14 +69,12 @@ class Doors:
 
     def _wakes(self, route: Route, client: str | None, server: str | None) -> None:
         """Here and not at the door, which does not see who asks. Raises SqlFailed."""
-        if self._admit is None or route.state == "awake" or of_this_host(client, server):
+        if self._admit is None or of_this_host(client, server):
             return
         try:
             self._admit(route, client)
         except Refused as refused:
-            told = refused.refusal
-            fields = {"severity": "FATAL", "code": told.code, "detail": told.detail, "hint": told.hint}
-            raise serverless.SqlFailed(told.message, fields) from refused
+            raise serverless.SqlFailed.of(refused.refusal) from refused
 
     def _is_here(self, host: str) -> bool:
         """With an address for all networks nobody can tell how this host is called: then the port decides."""
@@ -109,6 +107,8 @@ class Web:
             access_log=False,
             lifespan="off",
             limit_concurrency=MOST,
+            # The class and not its name, by which uvicorn would import it here: this module is loaded in a thread,
+            # and what it makes is made in the loop.
             **(serverless.UVICORN | {"ws": WebSocketsSansIOProtocol}),
         )
         self._config.load()

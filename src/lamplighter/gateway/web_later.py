@@ -1,19 +1,31 @@
-"""HTTP and WebSocket, loaded once there is time: half of what a gateway takes to start, which no other client needs."""
+"""What a gateway loads once there is time: HTTP and WebSocket, half of what it would take to start.
+
+Beside it the channel binding of certificates, which the first client with TLS may else have to wait for.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 from collections.abc import Callable
 from types import ModuleType
 
+import structlog
+
 from lamplighter.gateway.front import Web
 from lamplighter.gateway.visitors import Visitor
 
+log = structlog.get_logger("lamplighter.gateway")
+
+_WEB = "lamplighter.gateway.web"
+_BINDING = "lamplighter.gateway.binding"
+
 
 class WebLater:
-    """Serves visitors as `web.Web` does; the first ones wait until that is there. `make` gets the module `web`."""
+    """Serves visitors as `web.Web` does; the first ones wait until that is there. `make` gets the module `web`.
+
+    What could not be loaded is logged, told to whoever waits for it, and tried again for the next one.
+    """
 
     def __init__(self, make: Callable[[ModuleType], Web]) -> None:
         self._make = make
@@ -23,18 +35,37 @@ class WebLater:
         """Begin, if nobody has."""
         if self._loading is None:
             self._loading = asyncio.create_task(self._load(), name="web")
+            # It may be that nobody waits for it.
+            self._loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._loading
 
     async def _load(self) -> Web:
-        # In the loop it would hold up all others for tenths of a second.
-        return self._make(await asyncio.to_thread(importlib.import_module, "lamplighter.gateway.web"))
+        try:
+            # In the loop it would hold up all others for tenths of a second.
+            return self._make(await asyncio.to_thread(_import))
+        except Exception as error:
+            self._loading = None
+            log.error("gateway.web_not_loaded", error=repr(error))  # noqa: TRY400 - who waits for it logs the traceback
+            raise
 
     async def __call__(self, visitor: Visitor) -> None:
         web = await asyncio.shield(self.load())
         await web(visitor)
 
     async def close(self) -> None:
-        if self._loading is not None:
-            # What cannot be loaded was told to who wanted it.
-            with contextlib.suppress(ImportError):
-                await (await self._loading).close()
+        """Never raises: a gateway has more to end than this."""
+        if self._loading is None:
+            return
+        try:
+            await (await self._loading).close()
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            log.warning("gateway.web_not_closed", error=repr(error))
+
+
+def _import() -> ModuleType:
+    try:
+        importlib.import_module(_BINDING)
+    except ImportError as error:
+        # Told again by who needs it.
+        log.warning("gateway.binding_not_loaded", error=repr(error))
+    return importlib.import_module(_WEB)

@@ -594,7 +594,7 @@ def notes_of(checkup: Checkup) -> list[str]:
         )
     if any(one.installed and not one.tls for one in checkup.postgres):
         majors = ", ".join(str(one.major) for one in checkup.postgres if one.installed and not one.tls)
-        notes.append(f"PostgreSQL {majors} is built without OpenSSL: its endpoints have no TLS.")
+        notes.append(f"PostgreSQL {majors} is built without OpenSSL: TLS to its endpoints ends in the gateway.")
     if checkup.endpoints.overlap:
         notes.append(f"Of the ports for endpoints, {checkup.endpoints.overlap}; an endpoint may then fail to start.")
     if checkup.gateway.relay == "Python":

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -50,6 +52,8 @@ class ConsoleProxy:
         self._context: ssl.SSLContext | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Those for whom there is no room, and who are told so.
+        self._turned_away: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -81,7 +85,7 @@ class ConsoleProxy:
         self._accepting = asyncio.create_task(self._accept(Backend(host, port, tls=False)), name="console proxy")
 
     async def close(self) -> None:
-        tasks = [*([self._accepting] if self._accepting else []), *self._tasks]
+        tasks = [*([self._accepting] if self._accepting else []), *self._tasks, *self._turned_away]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -96,20 +100,32 @@ class ConsoleProxy:
                 log.warning("console_proxy.accepting_paused", error=error.strerror)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            if len(self._tasks) >= self._limits.connections:
-                _turn_away(sock)
-                continue
             sock.setblocking(False)
             tune(sock)
-            task = loop.create_task(self._serve(sock, api))
-            self._tasks.add(task)
-
-            def ended(task: asyncio.Task[None], sock: socket.socket = sock) -> None:
-                self._tasks.discard(task)
-                # A task that is cancelled before it has begun never comes to its end.
+            if len(self._tasks) < self._limits.connections:
+                self._begin(self._tasks, sock, self._serve(sock, api))
+            elif len(self._turned_away) < self._limits.connections:
+                self._begin(self._turned_away, sock, self._turn_away(sock))
+            else:
+                # Who has sent its request already may see a reset in place of this.
+                with contextlib.suppress(OSError):
+                    sock.send(BUSY.render())
                 sock.close()
 
-            task.add_done_callback(ended)
+    def _begin(self, tasks: set[asyncio.Task[None]], sock: socket.socket, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            # A task that is cancelled before it has begun never comes to its end.
+            sock.close()
+
+        task.add_done_callback(ended)
+
+    async def _turn_away(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            await self._refuse(Stream(sock), BUSY)
 
     async def _serve(self, sock: socket.socket, api: Backend) -> None:
         client = Stream(sock)
@@ -165,12 +181,6 @@ async def _reach(api: Backend) -> Stream | None:
         return Stream(await connect(api))
     except (OSError, TimeoutError):
         return None
-
-
-def _turn_away(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.send(BUSY.render())
-    sock.close()
 
 
 def _context_of(signed: Signed) -> ssl.SSLContext:

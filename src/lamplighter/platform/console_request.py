@@ -19,7 +19,8 @@ LONGEST: Final = 8 * 1024
 GRANTED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 _END = b"\r\n\r\n"
-_BEGUN = re.compile(rb"[A-Z]{0,16}|[A-Z]{1,16} [!-~]* ?[!-~]*\r?")
+# The second run only behind a space of its own: which of two runs a byte is in would else be tried for each of them.
+_BEGUN = re.compile(rb"[A-Z]{0,16}|[A-Z]{1,16} [!-~]*(?: [!-~]*)?\r?")
 _REQUEST = re.compile(rb"([A-Z]{1,16}) ([!-~]+) HTTP/1\.[0-9]")
 _AUTHORITY = re.compile(rb"([A-Za-z0-9.-]{1,255}):([0-9]{1,5})")
 

@@ -43,7 +43,6 @@ async def begin(control: Control) -> FirstThings:
         role=made.role.name,
         password=made.password.reveal(),
         database=made.database.name,
-        major=made.project.pg_version,
     )
     return FirstThings(project_id=made.project.id, connection_uri=Secret(entry["connection_uri"]))
 

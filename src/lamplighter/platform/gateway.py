@@ -102,6 +102,10 @@ class Below(Protocol):
         """Connections and bytes that the kernel led to a compute."""
         ...
 
+    async def count_connected(self, endpoint_ids: Iterable[str]) -> None:
+        """Of all endpoints: the gateway does not see those that the kernel leads past it."""
+        ...
+
     def gone(self, endpoint_id: str) -> None:
         """There is no such endpoint any more."""
         ...
@@ -220,7 +224,7 @@ class LocalGateway:
         self._not_woken(endpoint_id, error, hint=f"The compute's log is {self._below.log_of(endpoint_id)}.")
 
     def _not_woken(self, endpoint_id: str, error: str, *, hint: str) -> None:
-        log.info("gateway.not_woken", endpoint_id=endpoint_id, error=error)
+        log.warning("gateway.not_woken", endpoint_id=endpoint_id, error=error)
         if (since := self._asleep_since.pop(endpoint_id, None)) is not None:
             self._below.woken(endpoint_id, time.monotonic() - since, ok=False)
         self._tell_failed(endpoint_id, NO_COMPUTE, error, hint=hint)
@@ -283,8 +287,9 @@ class LocalGateway:
         await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
 
     async def count_redirected(self) -> None:
-        """Tell below what went past the gateway since the last time."""
+        """Tell below what went past the gateway since the last time, and have it count who is connected."""
         if self._redirects is not None:
+            await self._below.count_connected(self._doors)
             for endpoint_id, counted in (await self._redirects.counters()).items():
                 self._below.led_past(endpoint_id, counted)
 
@@ -406,12 +411,12 @@ class LocalGateway:
             await self.tell_again(endpoint_id)
 
     async def _answer(self, line: _Line, ask: AskVerifier) -> None:
-        verifier = None
         try:
-            verifier = await self._below.verifier(ask.endpoint_id, ask.role)
-        except Exception as error:  # noqa: BLE001 - the login fails, as with a wrong password
+            answer = Verifier(ask.ask, await self._below.verifier(ask.endpoint_id, ask.role))
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
             log.warning("gateway.no_verifier", endpoint_id=ask.endpoint_id, error=str(error))
-        line.send(Verifier(ask.ask, verifier))
+            answer = Verifier(ask.ask, None, failed=True)
+        line.send(answer)
 
     # The process
 

@@ -12,8 +12,9 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lamplighter.compute import process
@@ -62,56 +63,106 @@ def _is_ours(pid: int, run_dir: Path) -> bool:
         # Anybody may give a process of theirs such an environment.
         if path.stat().st_uid != os.geteuid():
             return False
-        return os.fsencode(f"{MARK}={run_dir}") in (path / "environ").read_bytes().split(b"\0")
+        if os.fsencode(f"{MARK}={run_dir}") not in (path / "environ").read_bytes().split(b"\0"):
+            return False
+        return _means_ours(path, run_dir)
     except OSError:
         return False
+
+
+def _means_ours(path: Path, run_dir: Path) -> bool:
+    """Whether the run directory, which may be gone, has the same path where that process is. Raises OSError.
+
+    In a container the same path is another directory, of another platform.
+    """
+    try:
+        ours = run_dir.stat()
+    except FileNotFoundError:
+        # There is nothing to compare: who has our root and our mounts means what we mean.
+        return all((path / name).samefile(process.PROC / "self" / name) for name in ("root", "ns/mnt"))
+    return os.path.samestat(ours, _stat_below(path / "root", run_dir.resolve()))
+
+
+def _stat_below(root: Path, path: Path) -> os.stat_result:
+    """A directory in another root. A link on the way is an error, as it would lead back to ours. Raises OSError."""
+    handle = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for name in path.parts[1:]:
+            inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        return os.fstat(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_front(pid: int) -> bool:
+    try:
+        mine = (process.PROC / str(pid)).stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+    return mine and FRONT in process.arguments(pid)
 
 
 async def end(run_dir: Path, *, also: Iterable[int] = (), after: Awaitable[object] | None = None) -> tuple[int, ...]:
     """End all fronts, those too that drain, and all relays. Returns who they were.
 
-    `also` are fronts that are known otherwise; `after` is done when the computes are gone, which relays wait for.
+    `also` are fronts that are known otherwise; `after` is done when the computes are gone, which relays wait for. What
+    it raises is raised when all have ended.
     """
+    stopping = None if after is None else asyncio.ensure_future(after)
 
     async def relays() -> tuple[int, ...]:
-        if after is not None:
-            await after
+        if stopping is not None:
+            await asyncio.gather(stopping, return_exceptions=True)
         return await _end_relays(run_dir)
 
     # Side by side: a front ends with its last connection, which may be that of a client that does not read.
     fronts, first = await asyncio.gather(_end_fronts(run_dir, also), relays())
     # A front that has lost its relay starts another.
-    return (*fronts, *first, *await _end_relays(run_dir))
+    again = await _end_relays(run_dir)
+    if stopping is not None:
+        await stopping
+    return (*fronts, *first, *again)
 
 
 async def _end_fronts(run_dir: Path, also: Iterable[int]) -> tuple[int, ...]:
     found = await asyncio.to_thread(find, run_dir)
-    pids = sorted({*found.fronts, *also})
-    await asyncio.gather(*(_end(pid, (signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)) for pid in pids))
+    known: dict[int, Callable[[int], bool]] = dict.fromkeys(also, _is_front)
+    known.update(dict.fromkeys(found.fronts, partial(_is_ours, run_dir=run_dir)))
+    steps = ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS))
+    ended = await asyncio.gather(*(_end(pid, *steps, known=known[pid]) for pid in sorted(known)))
     await asyncio.to_thread(sweep, run_dir)
-    return tuple(pids)
+    return tuple(pid for pid, done in zip(sorted(known), ended, strict=True) if done)
 
 
 async def _end_relays(run_dir: Path) -> tuple[int, ...]:
     found = await asyncio.to_thread(find, run_dir)
     steps = ((None, LAST_WORDS_SECONDS), (signal.SIGKILL, END_SECONDS))
-    await asyncio.gather(*(_end(pid, *steps, of=run_dir) for pid in found.relays))
-    return found.relays
+    known = partial(_is_ours, run_dir=run_dir)
+    ended = await asyncio.gather(*(_end(pid, *steps, known=known) for pid in found.relays))
+    return tuple(pid for pid, done in zip(found.relays, ended, strict=True) if done)
 
 
-async def _end(pid: int, *steps: tuple[signal.Signals | None, float], of: Path | None = None) -> None:
-    """Return when it is gone, which may be no child of ours. Each step is a signal, and how long to wait after it."""
+async def _end(pid: int, *steps: tuple[signal.Signals | None, float], known: Callable[[int], bool]) -> bool:
+    """Return when it is gone, which may be no child of ours. Each step is a signal, and how long to wait after it.
+
+    False, and nothing is done, if the pid is by now that of a process which is not `known`.
+    """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return
+        return True
     loop = asyncio.get_running_loop()
     gone = asyncio.Event()
     loop.add_reader(handle, gone.set)
     try:
         # Only now is it certain that the handle is not that of a later process with its pid.
-        if of is not None and not _is_ours(pid, of):
-            return
+        if not known(pid):
+            if any(process.arguments(pid)):
+                return False
+            # Of one that is just ending nothing can be read any more, and no signal is needed.
+            steps = ((None, END_SECONDS),)
         for number, seconds in steps:
             if number is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -119,10 +170,11 @@ async def _end(pid: int, *steps: tuple[signal.Signals | None, float], of: Path |
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await gone.wait()
-                    return
+                    break
     finally:
         loop.remove_reader(handle)
         os.close(handle)
+    return True
 
 
 def sweep(run_dir: Path) -> None:

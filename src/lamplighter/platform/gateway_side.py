@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import psycopg
@@ -65,6 +66,11 @@ class GatewaySide:
         traffic = Traffic(endpoint_id, known, counted.accepted, counted.bytes_in, counted.bytes_out)
         self._numbers.traffic(traffic)
         self._note(traffic)
+
+    async def count_connected(self, endpoint_ids: Iterable[str]) -> None:
+        wanted = tuple(endpoint_ids)
+        found = await self._plane.connected()
+        self._numbers.connected({one: found.get(one, 0) for one in wanted})
 
     def gone(self, endpoint_id: str) -> None:
         self._numbers.forget(endpoint_id)

@@ -52,26 +52,27 @@ class StillStopping(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Halted:
-    """What was ended: the platform's process, or computes without one; and what could not be, a sentence each.
+class Orphans:
+    """What a crashed platform had left and was ended: ids of computes, pids of gateways and relays.
 
-    `gateways` are pids of gateways and relays that the platform has left.
+    `problems` are sentences about what could not be.
     """
 
-    pid: int | None
-    seconds: float
     computes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     gateways: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.computes or self.problems or self.gateways)
 
 
 @dataclass(frozen=True, slots=True)
-class Orphans:
-    """What a crashed platform had left and was ended: ids of computes, pids of gateways; and what went wrong."""
+class Halted:
+    """What was ended: the platform's process, if there was one, and what it or an earlier one had left running."""
 
-    computes: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    gateways: tuple[int, ...] = ()
+    pid: int | None
+    seconds: float
+    left: Orphans = Orphans()
 
 
 def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) -> Halted:
@@ -87,7 +88,7 @@ def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) 
     if left or any(gateway_processes.find(run_dir) for run_dir in run_dirs(data_dir)):
         tick(time.monotonic() - begin, len(left))
         orphans = asyncio.run(stop_orphans(data_dir))
-    return Halted(pid, time.monotonic() - begin, orphans.computes, orphans.problems, orphans.gateways)
+    return Halted(pid, time.monotonic() - begin, orphans)
 
 
 def _end_platform(data_dir: Path, seconds: float, tick: Callable[[float, int], None]) -> int | None:
@@ -142,18 +143,14 @@ async def stop_orphans(data_dir: Path) -> Orphans:
     with sole_platform(data_dir):
         volumes = await asyncio.to_thread(_open, data_dir, owner, problems)
         for run_dir in run_dirs(data_dir):
+            stopping = None
             if run_dir.is_dir():
-                supervisor = Supervisor(
-                    run_dir,
-                    builds=_no_build,
-                    owner=owner,
-                    log_dir=data_dir / "logs",
-                    cgroups=Cgroups(find_home(probe(), "lamplighter")),
-                )
-                # Side by side: who comes from now on is not to wait for a compute, and those who are connected are told
-                # by theirs.
+                supervisor = _supervisor(run_dir, owner, log_dir=data_dir / "logs")
                 stopping = asyncio.ensure_future(_stop_all(supervisor, run_dir, volumes, problems))
-                gateways += await gateway_processes.end(run_dir, after=stopping)
+            # Side by side: who comes from now on is not to wait for a compute, and those who are connected are told by
+            # theirs. Gateways outlive their directory.
+            gateways += await gateway_processes.end(run_dir, after=stopping)
+            if stopping is not None:
                 ended += await stopping
                 # Unless something is left in it.
                 with contextlib.suppress(OSError):
@@ -171,6 +168,11 @@ def _open(data_dir: Path, owner: tuple[int, int], problems: list[str]) -> Volume
     except (StorageError, OSError) as error:
         problems.append(f"the storage cannot be opened, so nothing was unmounted: {error}")
         return None
+
+
+def _supervisor(run_dir: Path, owner: tuple[int, int], *, log_dir: Path) -> Supervisor:
+    cgroups = Cgroups(find_home(probe(), "lamplighter"))
+    return Supervisor(run_dir, builds=_no_build, owner=owner, log_dir=log_dir, cgroups=cgroups)
 
 
 def _no_build(_major: int) -> PostgresBuild:

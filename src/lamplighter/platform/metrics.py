@@ -92,6 +92,7 @@ class Numbers:
     def __init__(self) -> None:
         self._endpoints: dict[str, EndpointNumbers] = {}
         self._gone: dict[str, None] = {}
+        self._counts_open = False
         self._wakes: Counter[str] = Counter({"ok": 0, "failed": 0})
         self._wake_seconds = Histogram(WAKE_BUCKETS)
         self._suspends: Counter[str] = Counter({"api": 0, "crash": 0, "idle": 0})
@@ -113,17 +114,29 @@ class Numbers:
             traffic.endpoint_id,
             replace(
                 known,
-                connections=traffic.open,
+                connections=known.connections if self._counts_open else traffic.open,
                 accepted=known.accepted + traffic.accepted,
                 bytes_in=known.bytes_in + traffic.bytes_in,
                 bytes_out=known.bytes_out + traffic.bytes_out,
             ),
         )
 
+    def connected(self, counts: Mapping[str, int]) -> None:
+        """How many connections each endpoint has now, by any way. From then on what the gateway tells of it is let be.
+
+        For a platform whose gateway does not see all of them. `counts` has every endpoint.
+        """
+        self._counts_open = True
+        for endpoint_id, count in counts.items():
+            known = self.of(endpoint_id)
+            if known.connections != count:
+                self._put(endpoint_id, replace(known, connections=count))
+
     def gateway_lost(self) -> None:
         """The gateway has ended, and its connections with it; a new one tells of its own only."""
-        for endpoint_id, known in self._endpoints.items():
-            self._endpoints[endpoint_id] = replace(known, connections=0)
+        if not self._counts_open:
+            for endpoint_id, known in self._endpoints.items():
+                self._endpoints[endpoint_id] = replace(known, connections=0)
 
     def woke(self, endpoint_id: str, seconds: float, *, ok: bool) -> None:
         """A wake has ended. `seconds` are those that a client waited for it; of wakes that failed they are not kept."""

@@ -43,7 +43,29 @@ def door_at(doors: Mapping[str, Door], host: str, port: int | None) -> Door | No
     return found
 
 
-async def target_of(gateway: LocalGateway, host: str, port: int | None, *, wakes: Wakes) -> Target:
+class StrangersWakes:
+    """What callers of other hosts wake by the API's port: of endpoints that sleep, each wake once, whoever comes along.
+
+    A door is shown anew by whatever ends a wake, be it a compute that runs or one that did not start. So a wake is paid
+    for as long as its door is the same one.
+    """
+
+    def __init__(self, wakes: Wakes | None = None) -> None:
+        self._wakes = Wakes() if wakes is None else wakes
+        self._paid: dict[str, Door] = {}
+
+    def take(self, door: Door, address: str, *, doors: Mapping[str, Door], now: float) -> bool:
+        """Whether this address may come in. `doors`: as they are shown now; `now` as for `Wakes`."""
+        if door.state != "asleep" or self._paid.get(door.endpoint_id) is door:
+            return True
+        if not self._wakes.take(address, now):
+            return False
+        self._paid = {one: paid for one, paid in self._paid.items() if doors.get(one) is paid}
+        self._paid[door.endpoint_id] = door
+        return True
+
+
+async def target_of(gateway: LocalGateway, host: str, port: int | None, *, wakes: StrangersWakes) -> Target:
     """Where the gateway lets our own programs in, by any address that it listens on. Raises UnknownHost, TooBusy.
 
     It does not see who asks: what strangers wake by the API's port is put into their account in `wakes`.
@@ -54,15 +76,15 @@ async def target_of(gateway: LocalGateway, host: str, port: int | None, *, wakes
     admits = None if door.allowed is None else partial(_admits, door.allowed)
     if (at := gateway.doors_dir) is None:
         raise TooBusy("the gateway is being started; try again later")
-    return Target(str(at), door.port, admits, partial(_pay, wakes, door))
+    return Target(str(at), door.port, admits, partial(_pay, wakes, gateway, door))
 
 
-def _pay(wakes: Wakes, door: Door, client: str | None, server: str | None) -> None:
+def _pay(wakes: StrangersWakes, gateway: LocalGateway, door: Door, client: str | None, server: str | None) -> None:
     """Raises SqlFailed."""
-    if door.state == "awake" or of_this_host(client, server) or wakes.take(client or "", time.monotonic()):
+    if of_this_host(client, server):
         return
-    told = refusals.too_many_wakes(WAKES_AT_ONCE, WAKES_A_MINUTE)
-    raise SqlFailed(told.message, {"severity": "FATAL", "code": told.code, "detail": told.detail, "hint": told.hint})
+    if not wakes.take(door, client or "", doors=gateway.doors, now=time.monotonic()):
+        raise SqlFailed.of(refusals.too_many_wakes(WAKES_AT_ONCE, WAKES_A_MINUTE))
 
 
 def _admits(rules: tuple[str, ...], address: str) -> bool:

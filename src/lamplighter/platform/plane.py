@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import psycopg
 
@@ -85,6 +86,7 @@ class LocalPlane:
         self._last_private = random.randint(*compute_ports)  # noqa: S311 - no secret
         #: Ports that were chosen a moment ago, whose owners do not listen yet.
         self._chosen: set[int] = set()
+        self._pooler_starts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._progress = progress
         self._prepared: dict[int, str] = {}
         self._preparing = asyncio.Lock()
@@ -270,13 +272,18 @@ class LocalPlane:
         """Beside a compute that runs; one that there is gets the compute's size. Raises PoolerError, NotRunning."""
         if self._poolers is None:
             return
+        # One after the other: a second start would choose another port, and for that end what the first has started.
+        async with self._pooler_starts.setdefault(compute_id, asyncio.Lock()):
+            await self._start_pooler(self._poolers, compute_id)
+
+    async def _start_pooler(self, poolers: Poolers, compute_id: str) -> None:
         spec, socket_ = self._supervisor.spec(compute_id), self._supervisor.socket(compute_id)
-        now = self._poolers.status(compute_id)
+        now = poolers.status(compute_id)
         tried: set[int] = set()
         while True:
             port = now.port if now.state == "running" and now.port else self._private_port(tried)
             try:
-                await self._poolers.start(compute_id, port=port, socket=socket_, cu=spec.cu)
+                await poolers.start(compute_id, port=port, socket=socket_, cu=spec.cu)
             except PoolerPortTaken:
                 tried.add(port)
                 if len(tried) == PORT_TRIES:

@@ -133,19 +133,16 @@ def unavailable() -> str | None:
 class Redirects:
     """The redirects of one platform. One at a time for each data directory.
 
-    `addresses` are those that the gateway listens on, `computes` is where the computes do: clients of the network are
-    led only where they could reach those themselves ("0.0.0.0", "::", "*"), whose own ports are then closed to
-    whoever comes by another way. All others go by the gateway. Raises ValueError for what is no address.
+    `addresses` are those that the gateway listens on. Led are clients of this host by IPv4: computes listen on
+    127.0.0.1, where nobody of a network is led to. Raises ValueError for what is no address.
 
     Changes that come while nft runs go together in its next run. A table that somebody else has removed or changed is
     made anew by the next change, or by `counters`.
     """
 
-    def __init__(
-        self, data_dir: Path, addresses: Sequence[str] = ("127.0.0.1",), *, computes: str = "127.0.0.1"
-    ) -> None:
+    def __init__(self, data_dir: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
         self.name = plan.table_name(data_dir)
-        self._layout = plan.layout(self.name, addresses, computes=computes, data_dir=data_dir)
+        self._layout = plan.layout(self.name, addresses, data_dir=data_dir)
         self._wanted: dict[str, Lead] = {}
         self._there: frozenset[Element] | None = None
         self._last: dict[int, Counted] = {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lamplighter.address_ranges import Network, read_range
+from lamplighter.address_ranges import read_range
 from lamplighter.gateway.ports import Route
 
 PREFIX = "lamplighter_"
@@ -27,8 +27,7 @@ HEADERS = 52
 _FIRST = "tcp flags & (fin | syn | rst | ack) == syn"
 _MAPS = {"everybody": "inet_service : inet_service", "chosen": "inet_service : inet_service"}
 _SETS = {
-    "allowed4": "type inet_service . ipv4_addr ; flags interval ;",
-    "allowed6": "type inet_service . ipv6_addr ; flags interval ;",
+    "allowed": "type inet_service . ipv4_addr ; flags interval ;",
     "private": "type inet_service ;",
     "accepted": "type inet_service ; counter ;",
     "bytes_in": "type inet_service ; counter ;",
@@ -38,14 +37,12 @@ _CHAINS = {
     "lead": "",
     "coming": "",
     "from_here": "{ type nat hook output priority -100 ; policy accept ; }",
-    "from_network": "{ type nat hook prerouting priority -100 ; policy accept ; }",
     "arriving": "{ type filter hook input priority 0 ; policy accept ; }",
     "leaving": "{ type filter hook output priority 0 ; policy accept ; }",
 }
 _LEAD_RULES = (
     f"{_FIRST} redirect to :tcp dport map @everybody",
-    f"{_FIRST} tcp dport . ip saddr @allowed4 redirect to :tcp dport map @chosen",
-    f"{_FIRST} tcp dport . ip6 saddr @allowed6 redirect to :tcp dport map @chosen",
+    f"{_FIRST} tcp dport . ip saddr @allowed redirect to :tcp dport map @chosen",
 )
 # Every packet of the host passes these: what is not ours leaves at the first word.
 _COUNT_RULES = (
@@ -54,18 +51,6 @@ _COUNT_RULES = (
     "coming ct state new meta l4proto tcp ct original proto-dst @accepted",
     "leaving ct status dnat ct direction reply meta l4proto tcp ct original proto-dst @bytes_out",
 )
-# A compute that clients of the network may reach listens there itself: nobody gets past the rules to its own port.
-_GUARD_RULE = 'arriving iifname != "lo" tcp dport @private ct status & dnat == 0 reject with tcp reset'
-#: By the address that computes listen on: versions of IP that reach them, and whether clients of the network do. Who
-#: connects from this host is led to the loopback address, who comes by a network to an address of its interface.
-REACH = {
-    "127.0.0.1": ((4,), False),
-    "::1": ((6,), False),
-    "localhost": ((4, 6), False),
-    "0.0.0.0": ((4,), True),  # noqa: S104 - looked up, not listened on
-    "::": ((6,), True),
-    "*": ((4, 6), True),
-}
 _PLAIN = re.compile(r"[\w./ @+,:=~-]{1,120}")
 
 
@@ -78,7 +63,7 @@ class Lead:
 
     public: int
     private: int | None = None
-    allowed: tuple[Network, ...] | None = None
+    allowed: tuple[ipaddress.IPv4Network, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +112,14 @@ def lead_of(route: Route) -> Lead:
     return Lead(route.port, backend.port, None if route.allowed is None else networks(route.allowed))
 
 
-def networks(allowed: Iterable[str]) -> tuple[Network, ...]:
+def networks(allowed: Iterable[str]) -> tuple[ipaddress.IPv4Network, ...]:
     """Addresses, `a-b` ranges and CIDR blocks as blocks that do not overlap, which nftables would refuse.
 
-    What cannot be read is left out: who it means goes by the gateway.
+    Those of IPv6 are left out, and what cannot be read: who they mean goes by the gateway.
     """
     ranges = [found for entry in allowed if (found := read_range(entry)) is not None]
     blocks = [block for one in ranges for block in one.networks]
-    four = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv4Network))
-    six = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv6Network))
-    return (*four, *six)
+    return tuple(ipaddress.collapse_addresses(one for one in blocks if isinstance(one, ipaddress.IPv4Network)))
 
 
 def elements(lead: Lead) -> Iterable[Element]:
@@ -149,7 +132,7 @@ def elements(lead: Lead) -> Iterable[Element]:
     yield Element("private", str(lead.private))
     yield Element("everybody" if lead.allowed is None else "chosen", public, str(lead.private))
     for block in lead.allowed or ():
-        yield Element(f"allowed{block.version}", f"{public} . {block}")
+        yield Element("allowed", f"{public} . {block}")
 
 
 def elements_of(leads: Iterable[Lead]) -> frozenset[Element]:
@@ -159,12 +142,11 @@ def elements_of(leads: Iterable[Lead]) -> frozenset[Element]:
 # --- What is said to nft ------------------------------------------------------------------------------------------
 
 
-def layout(name: str, addresses: Sequence[str], *, computes: str = "127.0.0.1", data_dir: Path | None = None) -> str:
+def layout(name: str, addresses: Sequence[str], *, data_dir: Path | None = None) -> str:
     """The table with its rules and no element, whatever there was of it before.
 
-    `addresses` are those that clients connect to, `computes` is where computes listen (see `REACH`): a client whom
-    they would not hear is not led. Connections established by it live on: the table is never away. Raises ValueError
-    for an address that is none, or not in `REACH`.
+    `addresses` are those that clients connect to. Computes listen on 127.0.0.1: led is who comes from this host by
+    IPv4. Connections established by it live on: the table is never away. Raises ValueError for what is no address.
     """
     table = f"inet {name}"
     lines = [f"add table {table}"]
@@ -174,7 +156,7 @@ def layout(name: str, addresses: Sequence[str], *, computes: str = "127.0.0.1", 
     lines.append(f"flush table {table}")
     lines += [f"flush map {table} {one}" for one in _MAPS]
     lines += [f"flush set {table} {one}" for one in _SETS]
-    lines += [f"add rule {table} {rule}" for rule in _rules(addresses, computes, _note(data_dir))]
+    lines += [f"add rule {table} {rule}" for rule in _rules(addresses, _note(data_dir))]
     return "\n".join(lines) + "\n"
 
 
@@ -183,27 +165,14 @@ def _note(data_dir: Path | None) -> str:
     return f' comment "{data_dir}"' if data_dir is not None and _PLAIN.fullmatch(str(data_dir)) else ""
 
 
-def _rules(addresses: Sequence[str], computes: str, note: str) -> Iterable[str]:
-    if computes not in REACH:
-        raise ValueError(f"{computes} is none of {', '.join(REACH)}")
-    versions, network = REACH[computes]
+def _rules(addresses: Sequence[str], note: str) -> Iterable[str]:
     for rule in _LEAD_RULES:
         yield f"lead {rule}{note}"
     for address in map(ipaddress.ip_address, addresses):
-        if address.version in versions:
-            yield f"from_here {_to(address)} jump lead"
-            if network and not address.is_loopback:
-                yield f"from_network {_to(address)} jump lead"
+        if address.version == 4:
+            to = "meta nfproto ipv4 fib daddr type local" if address.is_unspecified else f"ip daddr {address}"
+            yield f"from_here {to} jump lead"
     yield from _COUNT_RULES
-    if network:
-        yield _GUARD_RULE
-
-
-def _to(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    four = address.version == 4
-    if address.is_unspecified:
-        return f"meta nfproto {'ipv4' if four else 'ipv6'} fib daddr type local"
-    return f"{'ip' if four else 'ip6'} daddr {address}"
 
 
 def change(name: str, before: Collection[Element], after: Collection[Element]) -> str:

@@ -29,7 +29,6 @@ from lamplighter.control.operations.engine import Engine
 from lamplighter.control.operations.recovery import release_leases
 from lamplighter.control.reconcile import Reconciler
 from lamplighter.control.seal import Sealer
-from lamplighter.gateway.admission import Wakes
 from lamplighter.gateway.ports import Listening
 from lamplighter.gateway.serverless import UVICORN
 from lamplighter.gateway.serverless import app as serverless_app
@@ -49,7 +48,7 @@ from lamplighter.platform.machine import (
     volume_of,
 )
 from lamplighter.platform.metrics import Numbers
-from lamplighter.platform.own_routes import own_routes, target_of
+from lamplighter.platform.own_routes import StrangersWakes, own_routes, target_of
 from lamplighter.platform.redirect import RedirectFailed, Redirects
 from lamplighter.platform.settings import Settings
 from lamplighter.platform.state import clear_running, sole_platform, write_running
@@ -152,7 +151,7 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         if first.project_id is not None:
             report("Making the first project")
             await engine.wait_idle(first.project_id, timeout=120)
-        serverless = serverless_app(partial(target_of, gateway, wakes=Wakes()))
+        serverless = serverless_app(partial(target_of, gateway, wakes=StrangersWakes()))
         stack.push_async_callback(serverless.close)
         routes = own_routes(control, numbers, serverless)
         if console:

@@ -270,6 +270,41 @@ async def test_connections_are_bounded(tmp_path: Path):
         first.close()
 
 
+async def test_who_is_turned_away_is_told_so_whatever_it_has_sent(tmp_path: Path):
+    """Unread bytes would turn the end into a reset. Here the request is there before its connection is taken."""
+    async with served(tmp_path, limits=Limits(connections=1)) as proxy:
+        first = await through(proxy)
+        asking = socket.create_connection(("127.0.0.1", int(proxy.url.rpartition(":")[2])))
+        asking.sendall(ASKED)
+        asking.setblocking(False)
+        assert await rest(Stream(asking)) == BUSY.render()
+        assert proxy.connections == 1
+        first.close()
+
+
+async def test_closing_ends_who_is_turned_away(tmp_path: Path):
+    """Though it does not leave."""
+    async with served(tmp_path, limits=Limits(connections=1)) as proxy:
+        first, second = await through(proxy), await dial(proxy)
+        assert await second.exactly(len(BUSY.render())) == BUSY.render()
+        await proxy.close()
+        for stream in (first, second):
+            stream.close()
+
+
+async def test_those_who_are_turned_away_are_bounded_too(tmp_path: Path):
+    """Beyond the bound nobody is waited for."""
+    async with served(tmp_path, limits=Limits(connections=1)) as proxy:
+        first, second = await through(proxy), await dial(proxy)
+        assert await second.exactly(len(BUSY.render())) == BUSY.render()
+        before = asyncio.all_tasks()
+        third = await dial(proxy)
+        assert await rest(third) == BUSY.render()
+        assert asyncio.all_tasks() <= before
+        for stream in (first, second):
+            stream.close()
+
+
 async def test_an_api_that_is_gone_is_told(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         gone = free.getsockname()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -21,8 +22,11 @@ from lamplighter.compute import process
 from lamplighter.gateway import link
 from lamplighter.gateway.ports import Drain, Hello, Listening
 from lamplighter.platform import gateway_processes
+from lamplighter.platform.gateway_processes import Gateways
+from lamplighter.platform.halt import Orphans, halt
 from lamplighter.platform.leftovers import find_leftovers
 from lamplighter.platform.settings import run_dir_of
+from lamplighter.storage.factory import open_volumes
 from support.lamp import Lamp, temporary_lamp, wait_for
 
 
@@ -101,14 +105,96 @@ def test_a_stop_ends_what_former_gateways_have_left(lamp: Lamp) -> None:
     assert not run_dir_of(lamp.data_dir).exists()
 
 
-def test_a_process_of_another_run_directory_or_user_is_not_taken_for_a_gateway(tmp_path: Path) -> None:
-    mine, other = tmp_path / "a", tmp_path / "ab"
-    env = gateway_processes.environment(mine, {"PATH": "/bin", "PGPASSWORD": "secret", "LAMP_RELAY": "python"})
-    assert set(env) == {"PATH", "LAMP_RELAY", gateway_processes.MARK}
-    with subprocess.Popen(["/bin/sleep", "60"], env=env) as sleeper:
+#: Arguments of what looks like a front: it ends by SIGTERM, and with its input.
+FRONT = ("/bin/sh", "-c", "echo ready; read line", gateway_processes.FRONT)
+RELAY = ("/bin/sh", "-c", "echo ready; exec sleep 60")
+
+
+@contextlib.contextmanager
+def running(*command: str, of: Path | None = None, user: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has said `ready`, with the mark of a run directory. `user`: another one's."""
+    env = gateway_processes.environment(of, os.environ) if of is not None else {"PATH": os.environ["PATH"]}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, user=user, group=user, cwd="/") as started:
         try:
-            wait_for(lambda: gateway_processes.find(mine).relays == (sleeper.pid,), what="a process with the mark")
-            assert not gateway_processes.find(other)
+            assert started.stdout is not None
+            assert started.stdout.readline() == b"ready\n"
+            yield started
         finally:
-            sleeper.kill()
+            started.kill()
+
+
+def test_a_gateway_keeps_nothing_of_ours_but_what_it_needs(tmp_path: Path) -> None:
+    env = gateway_processes.environment(tmp_path, {"PATH": "/bin", "PGPASSWORD": "secret", "LAMP_RELAY": "python"})
+    assert set(env) == {"PATH", "LAMP_RELAY", gateway_processes.MARK}
+
+
+def test_a_process_of_another_run_directory_is_not_taken_for_a_gateway(tmp_path: Path) -> None:
+    """Its own is known by its name, whether or not it is there."""
+    mine, other = tmp_path / "a", tmp_path / "ab"
+    with running(*FRONT, of=mine) as front, running(*RELAY, of=mine) as relay:
+        for change in (mine.mkdir, mine.rmdir, lambda: None):
+            assert gateway_processes.find(mine) == Gateways((front.pid,), (relay.pid,))
+            assert not gateway_processes.find(other)
+            change()
     assert not gateway_processes.find(mine)
+
+
+@pytest.mark.root
+def test_a_process_of_another_user_is_not_taken_for_a_gateway(tmp_path: Path) -> None:
+    """Whatever it has in its environment and its arguments."""
+    with running(*FRONT, of=tmp_path, user=65534) as stranger:
+        assert not gateway_processes.find(tmp_path)
+        assert asyncio.run(gateway_processes.end(tmp_path, also=[stranger.pid])) == ()
+        assert stranger.poll() is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("named", ["real", "link"])
+def test_a_gateway_in_a_container_that_has_the_same_path_is_not_ours(place: Path, named: str) -> None:
+    """Nor where a link there has the path of a directory here; nor, when ours is gone, one that may have another."""
+    real, run_dir = place / "real", place / named
+    real.mkdir()
+    (place / "link").symlink_to(real)
+    hidden = 'mount -t tmpfs none "$1" && echo ready && exec sleep 60'
+    with running("unshare", "--mount", "/bin/sh", "-c", hidden, "sh", str(real), of=run_dir):
+        assert not gateway_processes.find(run_dir)
+        real.rmdir()
+        assert not gateway_processes.find(run_dir)
+
+
+@pytest.mark.root
+def test_a_gateway_that_sees_our_directory_is_ours_whatever_else_it_sees(place: Path) -> None:
+    """As that of a service to which the service manager gives mounts of its own."""
+    with running("unshare", "--mount", *RELAY, of=place) as relay:
+        assert gateway_processes.find(place) == Gateways(relays=(relay.pid,))
+
+
+def test_a_front_that_is_known_by_its_pid_alone_is_looked_at_before_it_is_ended(tmp_path: Path) -> None:
+    """By then the pid may be another process's."""
+    with running(*FRONT) as front, running(*RELAY) as stranger:
+        assert asyncio.run(gateway_processes.end(tmp_path, also=[front.pid, stranger.pid])) == (front.pid,)
+        assert front.wait(30) == -signal.SIGTERM
+        assert stranger.poll() is None
+
+
+def test_a_failure_to_stop_the_computes_is_told_when_the_gateway_has_ended(tmp_path: Path) -> None:
+    async def fail() -> None:
+        raise OSError("the computes do not stop")
+
+    with running(*FRONT, of=tmp_path) as front:
+        with pytest.raises(OSError, match="do not stop"):
+            asyncio.run(gateway_processes.end(tmp_path, after=fail()))
+        assert front.poll() == -signal.SIGTERM
+
+
+def test_lamp_down_ends_a_gateway_whose_run_directory_is_gone(place: Path) -> None:
+    """Somebody may have swept the directory of temporary files."""
+    open_volumes(place / "storage", driver="copy")
+    run_dir = run_dir_of(place)
+    assert not run_dir.exists()
+    with running(*FRONT, of=run_dir) as front:
+        halted = halt(place, seconds=30, tick=lambda _passed, _left: None)
+        assert halted.left == Orphans(gateways=(front.pid,))
+        assert front.wait(30) == -signal.SIGTERM
+    assert not run_dir.exists()

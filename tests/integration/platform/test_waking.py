@@ -336,6 +336,20 @@ def test_a_start_of_the_pooler_is_no_wake(place, pgbouncer):
     assert counted(place.lamp, "lamp_wakes") == before | {"ok": before["ok"] + 1}
 
 
+def test_a_herd_at_the_pooled_address_starts_one_pooler(place, pgbouncer):
+    """Whoever comes while it starts does not have it started over, nor does news of the endpoint for the gateway."""
+    uri = pooled(place)
+    for times in (1, 2, 3):
+        place.suspend()
+        with ThreadPoolExecutor(16) as pool:
+            served = pool.map(lambda _: sql(uri, "select 1"), range(32))
+            for _ in range(10):
+                place.lamp.call("PATCH", place.path, {"endpoint": {"settings": {}}})
+            assert list(served) == [[(1,)]] * 32
+        log = (place.lamp.data_dir / "logs" / f"{place.endpoint}.pooler.log").read_text()
+        assert log.count("process up") == times, log
+
+
 def test_a_pooler_that_does_not_start_is_not_taken_for_the_compute(pgbouncer, tmp_path):
     """Its clients are told what failed and where to look; those of the compute are served."""
     program = tmp_path / "pgbouncer"

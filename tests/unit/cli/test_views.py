@@ -30,7 +30,7 @@ from lamplighter.platform.checkup import (
     led_nowhere,
     notes_of,
 )
-from lamplighter.platform.halt import Halted
+from lamplighter.platform.halt import Halted, Orphans
 from lamplighter.platform.inspect import (
     CatalogFacts,
     ComputeFacts,
@@ -275,12 +275,12 @@ class TestDown:
         assert told(Halted(None, 0.0), Path("/data")) == "No platform runs on /data."
 
     def test_what_a_crash_left(self) -> None:
-        text = told(Halted(None, 0.2, ("ep-a", "catalog")), Path("/data"))
+        text = told(Halted(None, 0.2, Orphans(("ep-a", "catalog"))), Path("/data"))
         assert "one had crashed there" in text
         assert "ep-a, catalog" in text
 
     def test_what_passed_connections_on(self) -> None:
-        text = told(Halted(None, 0.2, gateways=(5, 6)), Path("/data"))
+        text = told(Halted(None, 0.2, Orphans(gateways=(5, 6))), Path("/data"))
         assert "one had crashed there" in text
         assert "2 processes (5, 6)" in text
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from lamplighter.compute.shm import Segment, left_by, parse_lock_file, parse_segments
+from lamplighter.compute.shm import Segment, left_by, parse_lock_file, parse_segments, remove
 
 HEAD = (
     "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid"
@@ -54,18 +55,29 @@ def test_a_kernel_with_fewer_columns_says_nothing() -> None:
 
 @given(segments)
 def test_what_is_in_use_or_of_another_is_left_alone(found: list[Segment]) -> None:
-    left = left_by(found, PID, uid=UID, since=SINCE)
+    left = left_by(found, PID, uid=UID, since=SINCE, visible=False)
     assert all(one.attached == 0 and one.creator == PID and one.uid == UID for one in left)
     assert all(one.changed_at > SINCE - 2 for one in left)
     mine = Segment(2**31, PID, 0, UID, int(SINCE))
-    assert left_by([*found, mine], PID, uid=UID, since=SINCE) == [*left, mine]
+    assert left_by([*found, mine], PID, uid=UID, since=SINCE, visible=False) == [*left, mine]
 
 
-@given(segments, numbers, st.sampled_from([PID, PID + 1]))
-def test_the_lock_file_of_that_postmaster_says_which_one(found: list[Segment], shmid: int, pid: int) -> None:
-    left = left_by(found, PID, uid=UID, since=SINCE, lock=(pid, shmid))
-    every = left_by(found, PID, uid=UID, since=SINCE)
-    assert left == [one for one in every if pid != PID or one.shmid == shmid]
+@given(segments, st.data())
+def test_where_the_data_can_be_seen_its_lock_file_says_which_one(found: list[Segment], data: st.DataObject) -> None:
+    """One that names another postmaster, or none at all, says that nothing is left."""
+    shmids = st.sampled_from([one.shmid for one in found]) if found else numbers
+    lock = data.draw(st.none() | st.tuples(st.sampled_from([PID, PID + 1]), shmids))
+    left = left_by(found, PID, uid=UID, since=SINCE, visible=True, lock=lock)
+    every = left_by(found, PID, uid=UID, since=SINCE, visible=False)
+    assert left == [one for one in every if lock == (PID, one.shmid)]
+
+
+def test_what_the_kernel_does_not_remove_is_logged() -> None:
+    with capture_logs() as logs:
+        assert not remove(-1)
+    assert logs == [
+        {"event": "compute.shared_memory_kept", "log_level": "warning", "shmid": -1, "error": "Invalid argument"}
+    ]
 
 
 def test_a_lock_file_names_pid_and_segment() -> None:

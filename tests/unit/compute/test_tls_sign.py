@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import ssl
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,14 @@ def test_beside_a_certificate_of_the_operators(tmp_path: Path):
     assert not certificates.refresh(now=NOW)
     assert files.certificate.read_bytes() == theirs.certificate.read_bytes()
     assert authority_in_use(tmp_path / "tls") is None
+
+
+def test_a_host_that_is_not_ascii_is_refused(certificates: Certificates):
+    with pytest.raises(ValueError, match="A-label"):
+        certificates.sign(["b\u00fccher.example.org"], now=NOW)
+
+
+def test_a_former_pair_that_cannot_be_read_is_refused(certificates: Certificates):
+    former = certificates.sign([HOST], now=NOW)
+    with pytest.raises(ValueError, match="PEM"):
+        certificates.sign([HOST], replace(former, chain=b"damaged"), now=NOW)

@@ -20,9 +20,9 @@ words = st.one_of(
 )
 
 
-@given(role=words, password=words, database=words, tls=st.booleans())
-def test_libpq_reads_the_parts_again(role, password, database, tls):
-    uri = render_uri(role=role, password=password, host=HOST, database=database, tls=tls)
+@given(role=words, password=words, database=words)
+def test_libpq_reads_the_parts_again(role, password, database):
+    uri = render_uri(role=role, password=password, host=HOST, database=database)
     read = conninfo_to_dict(uri)
     assert read["user"] == role
     assert read["password"] == password
@@ -32,7 +32,7 @@ def test_libpq_reads_the_parts_again(role, password, database, tls):
 
 @given(role=words, password=words, database=words)
 def test_a_parser_of_urls_reads_the_same_parts(role, password, database):
-    parts = urlsplit(render_uri(role=role, password=password, host=HOST, database=database, tls=True))
+    parts = urlsplit(render_uri(role=role, password=password, host=HOST, database=database))
     assert (parts.scheme, parts.hostname, parts.port, parts.fragment) == ("postgresql", "127.0.0.1", 20000, "")
     assert unquote(parts.username or "") == role
     assert unquote(parts.password or "") == password
@@ -42,12 +42,12 @@ def test_a_parser_of_urls_reads_the_same_parts(role, password, database):
 
 
 def test_a_string_is_plain_where_nothing_has_to_be_quoted():
-    uri = render_uri(role="app_owner", password="npg_0aA", host=HOST, database="neon-db", tls=True)
+    uri = render_uri(role="app_owner", password="npg_0aA", host=HOST, database="neon-db")
     assert uri == f"postgresql://app_owner:npg_0aA@{HOST}/neon-db?sslmode=require&channel_binding=require"
 
 
-@pytest.mark.parametrize("database", ["db", "sslmode=require", "a?sslmode=require"])
-def test_without_tls_a_client_is_told_not_to_ask_for_it(database):
-    read = conninfo_to_dict(render_uri(role="a", password="b", host=HOST, database=database, tls=False))
-    assert read["sslmode"] == "disable"
-    assert "channel_binding" not in read
+@pytest.mark.parametrize("database", ["sslmode=disable", "a?sslmode=disable", "a&channel_binding=disable"])
+def test_no_name_talks_a_client_out_of_tls(database):
+    read = conninfo_to_dict(render_uri(role="a", password="b", host=HOST, database=database))
+    assert (read["sslmode"], read["channel_binding"]) == ("require", "require")
+    assert read["dbname"] == database

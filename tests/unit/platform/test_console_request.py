@@ -98,6 +98,14 @@ def test_what_is_no_request_is_told_so_at_once(said: bytes):
     assert judge(said) is MALFORMED
 
 
+def test_a_long_line_costs_no_more_than_its_bytes():
+    """As it grows, and with a byte in it that no request has: with a try for each two of its bytes this never ends."""
+    for length in range(LONGEST - 1000, LONGEST - 3):
+        line = b"A " + b"a" * length
+        assert judge(line) is None
+        assert judge(line + b"\0") is MALFORMED
+
+
 @given(st.integers(0, len(ASKED) - 1))
 def test_a_request_is_waited_for(length: int):
     assert judge(ASKED[:length]) is None

@@ -136,6 +136,22 @@ def test_without_a_gateway_there_are_no_connections() -> None:
     assert value(numbers, "lamp_gateway_accepted_total", endpoint="ep-a") == 5
 
 
+def test_who_is_connected_is_the_counts_word_once_there_is_one() -> None:
+    """Which the gateway's reports, that know less, and its end leave as it is."""
+    numbers = Numbers()
+    numbers.traffic(traffic(opened=5, accepted=5))
+    numbers.connected({"ep-a": 7, "ep-b": 0, "ep-c": 2})
+    numbers.traffic(traffic(opened=1, accepted=1))
+    numbers.gateway_lost()
+    assert value(numbers, "lamp_gateway_connections", endpoint="ep-a") == 7
+    assert value(numbers, "lamp_gateway_accepted_total", endpoint="ep-a") == 6
+    assert value(numbers, "lamp_gateway_connections", endpoint="ep-b") is None
+    numbers.forget("ep-c")
+    numbers.connected({"ep-a": 0, "ep-c": 2})
+    assert value(numbers, "lamp_gateway_connections", endpoint="ep-a") == 0
+    assert value(numbers, "lamp_gateway_connections", endpoint="ep-c") is None
+
+
 def test_a_family_is_announced_once_and_in_one_piece() -> None:
     numbers = Numbers()
     for endpoint_id in ("ep-b", "ep-a"):

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from lamplighter.control.ports import Door
+from lamplighter.control.ports import Door, DoorState
 from lamplighter.gateway.admission import Wakes
 from lamplighter.gateway.ports import Route
 from lamplighter.gateway.routes import RouteTable
 from lamplighter.gateway.serverless import NotAllowed, SqlFailed, TooBusy
 from lamplighter.gateway.web import Doors
-from lamplighter.platform.own_routes import door_at, target_of
+from lamplighter.platform.own_routes import StrangersWakes, door_at, target_of
 
 A = Door("ep-a", "p", 20_000, 20_001, "awake")
 B = Door("ep-b", "p", 20_002, 20_003, "asleep")
@@ -61,7 +61,7 @@ async def test_a_callers_address_is_looked_at_once(door: Door):
     table = RouteTable()
     table.set(Route(door.endpoint_id, "p", "asleep", door.port, allowed=door.allowed))
     inside = Doors(table, address="192.0.2.2", unix=Path("/run/g.sock.d"))
-    ours = await target_of(gateway, door.endpoint_id, None, wakes=Wakes())
+    ours = await target_of(gateway, door.endpoint_id, None, wakes=StrangersWakes())
     for target in (ours, await inside.resolve(door.endpoint_id, None)):
         assert target.unix_path == f"/run/g.sock.d/.s.PGSQL.{door.port}"
         target.check({"client": ("192.0.2.77", 1)})
@@ -72,22 +72,60 @@ async def test_a_callers_address_is_looked_at_once(door: Door):
 
 async def test_a_gateway_that_is_away_is_told():
     with pytest.raises(TooBusy, match="being started"):
-        await target_of(cast("Any", Told(None)), "ep-a", None, wakes=Wakes())
+        await target_of(cast("Any", Told(None)), "ep-a", None, wakes=StrangersWakes())
 
 
-@pytest.mark.parametrize(
-    ("door", "client", "refused"),
-    [(B, "192.0.2.77", True), (B, "127.0.0.1", False), (B, "192.0.2.1", False), (A, "192.0.2.77", False)],
-)
-async def test_strangers_wake_so_much_and_no_more(door: Door, client: str, refused: bool):
-    """Those of this host, by its loopback or its own address, and endpoints that are awake, are not counted."""
-    gateway = cast("Any", Told(Path("/run/g.sock.d")))
-    target = await target_of(gateway, door.endpoint_id, None, wakes=Wakes(at_once=2))
-    scope = {"client": (client, 5), "server": ("192.0.2.1", 7432)}
+STRANGER, HERE = "192.0.2.77", "192.0.2.1"
+
+
+class Callers:
+    """Calls by the API's port, from an address, to what is shown of an endpoint by then."""
+
+    def __init__(self, at_once: int) -> None:
+        self._doors = dict(DOORS)
+        self._gateway = cast("Any", Told(Path("/run/g.sock.d"), self._doors))
+        self.wakes = StrangersWakes(Wakes(at_once=at_once))
+
+    def show(self, endpoint_id: str, state: DoorState) -> None:
+        self._doors[endpoint_id] = Door(endpoint_id, "p", 20_002, 20_003, state)
+
+    async def call(self, endpoint_id: str, client: str = STRANGER) -> None:
+        target = await target_of(self._gateway, endpoint_id, None, wakes=self.wakes)
+        target.check({"client": (client, 5), "server": (HERE, 7432)})
+
+
+async def test_strangers_wake_so_much_and_no_more():
+    """Those of this host, by its loopback or its own address, are not counted."""
+    callers = Callers(at_once=2)
     for _ in range(2):
-        target.check(scope)
-    if refused:
-        with pytest.raises(SqlFailed, match="too many have been woken"):
-            target.check(scope)
-    else:
-        target.check(scope)
+        callers.show("ep-b", "asleep")
+        await callers.call("ep-b")
+    callers.show("ep-b", "asleep")
+    with pytest.raises(SqlFailed, match="too many have been woken") as refused:
+        await callers.call("ep-b")
+    assert refused.value.fields["code"] == "53300"
+    for client in ("127.0.0.1", HERE, "192.0.2.78"):
+        await callers.call("ep-b", client)
+
+
+@pytest.mark.parametrize("state", ["awake", "holding", "disabled"])
+async def test_who_causes_no_start_is_not_counted(state: DoorState):
+    callers = Callers(at_once=1)
+    callers.show("ep-b", state)
+    for _ in range(3):
+        await callers.call("ep-b")
+    callers.show("ep-b", "asleep")
+    await callers.call("ep-b")
+
+
+async def test_a_herd_of_strangers_is_one_wake():
+    """Until its door is shown anew: then the start that was paid for has been, or has failed."""
+    callers = Callers(at_once=2)
+    callers.show("ep-b", "asleep")
+    callers.show("ep-c", "asleep")
+    for endpoint_id in ("ep-b", "ep-c", "ep-b", "ep-c"):
+        await callers.call(endpoint_id)
+    callers.show("ep-b", "asleep")
+    with pytest.raises(SqlFailed):
+        await callers.call("ep-b")
+    await callers.call("ep-c")

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from lamplighter.gateway.refusals import Refusal
 from lamplighter.gateway.wire import texts
 
 
@@ -128,6 +129,12 @@ class SqlFailed(ServerlessError):
     def __init__(self, message: str, fields: Mapping[str, str | None]) -> None:
         self._fields = dict(fields)
         super().__init__(message)
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> SqlFailed:
+        """What the gateway would tell a client of Postgres."""
+        fields = {"severity": "FATAL", "code": refusal.code, "detail": refusal.detail, "hint": refusal.hint}
+        return cls(refusal.message, fields)
 
     @property
     def fields(self) -> Mapping[str, str | None]:

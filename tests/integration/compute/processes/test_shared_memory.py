@@ -95,3 +95,20 @@ async def test_the_segment_is_known_by_the_lock_file_or_by_its_maker(house, visi
     assert shm.remove_left_by(pid, uid=uid + 1, since=since, data_dir=data_dir) == []
     assert shm.remove_left_by(pid, uid=uid, since=since, data_dir=data_dir) == [shmid]
     assert find(shmid) is None
+
+
+async def test_where_the_lock_file_is_of_another_postmaster_nothing_is_removed(house):
+    """By then the pid may be that of a stranger who has made a segment too."""
+    supervisor, spec, pid, shmid = await killed(house)
+    since, lock = supervisor.status(spec.id).started_at, spec.data_dir / "postmaster.pid"
+    words = lock.read_text()
+
+    def left():
+        return shm.remove_left_by(pid, uid=house.owner.uid, since=since, data_dir=spec.data_dir)
+
+    lock.write_text(words.replace(str(pid), str(pid + 1), 1))
+    assert left() == []
+    lock.unlink()
+    assert left() == []
+    lock.write_text(words)
+    assert left() == [shmid]

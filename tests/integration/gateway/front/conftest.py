@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,26 @@ def tls(session_place: Path, owner: SystemUser) -> TlsFiles:
 
 
 @pytest.fixture(scope="session")
-async def prepared(session_place: Path, binaries: Binaries, owner: SystemUser) -> Path:
+def prepared(session_place: Path, binaries: Binaries, owner: SystemUser) -> Path:
     """A data directory with a role and a database of users, to be copied."""
     seed = make_template(binaries.ensure(17), session_place / "seeds", owner=owner)
     data_dir = session_place / "prepared"
     copy_data(seed, data_dir, owner)
-    supervisor = Supervisor(session_place / "p", builds=binaries.ensure, owner=owner)
-    try:
-        await supervisor.start(ComputeSpec(id="ep-prepared", major=17, data_dir=data_dir))
-        changes = Changes(roles=(RoleSpec(ROLE, PASSWORD),), databases=(DatabaseSpec(DATABASE, ROLE, was="neondb"),))
-        await supervisor.apply("ep-prepared", changes)
-    finally:
-        await supervisor.stop("ep-prepared")
-        await supervisor.close()
+
+    async def fill() -> None:
+        supervisor = Supervisor(session_place / "p", builds=binaries.ensure, owner=owner)
+        roles, databases = (RoleSpec(ROLE, PASSWORD),), (DatabaseSpec(DATABASE, ROLE, was="neondb"),)
+        try:
+            await supervisor.start(ComputeSpec(id="ep-prepared", major=17, data_dir=data_dir))
+            await supervisor.apply("ep-prepared", Changes(roles=roles, databases=databases))
+        finally:
+            await supervisor.stop("ep-prepared")
+            await supervisor.close()
+
+    # In a thread of its own: the event loop of an async fixture stays in this one as long as the fixture lives, and
+    # the session's other tests could not run theirs.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, fill()).result()
     return data_dir
 
 

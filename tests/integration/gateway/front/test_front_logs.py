@@ -30,6 +30,14 @@ async def main(path, former):
     print("c" * 1001, flush=True)
     log.look()
     keeping.cancel()
+    # The other gateway begins a file, which gets lost as well.
+    path.rename(path.with_name("other"))
+    path.touch()
+    log.look()
+    print("d", flush=True)
+    path.rename(path.with_name("lost"))
+    log.look()
+    print("e", flush=True)
 
 asyncio.run(asyncio.wait_for(main(Path(sys.argv[1]), Path(sys.argv[1] + ".1")), 20))
 """
@@ -40,12 +48,73 @@ def events(path):
 
 
 def test_a_large_log_becomes_the_former_one(tmp_path):
-    """Nothing of it is lost but what was former before; whoever leaves it to another gateway renews nothing."""
+    """Nothing of it is lost but what was former before; whoever leaves it to another gateway follows that one."""
     path = tmp_path / "x.log"
     subprocess.run([sys.executable, "-c", TALKING, path], check=True, timeout=60)
     assert (tmp_path / "x.log.1").read_text() == "b" * 1001 + "\n"
-    assert path.read_text() == "out\nerr\n" + "c" * 1001 + "\n"
-    assert len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "other").read_text() == "out\nerr\n" + "c" * 1001 + "\n"
+    assert (tmp_path / "lost").read_text() == "d\n"
+    assert path.read_text() == "e\n"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+#: A process that looks at its output by the gateway's own interval, on a clock on which a day takes no time.
+KEEPING = """
+import asyncio, selectors, sys
+from pathlib import Path
+from lamplighter.gateway.logs import LogFile
+
+class Soon(selectors.DefaultSelector):
+    now = 0.0
+
+    def select(self, timeout=None):
+        self.now += timeout or 0.0
+        return super().select(0)
+
+def soon():
+    selector = Soon()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now
+    return loop
+
+async def main(path, former):
+    log = LogFile(path, largest=1000)
+    log.open()
+    keeping = asyncio.create_task(log.keep())
+    print("a" * 1001, flush=True)
+    await asyncio.sleep(61)
+    print("b", flush=True)
+    keeping.cancel()
+
+with asyncio.Runner(loop_factory=soon) as runner:
+    runner.run(main(Path(sys.argv[1]), Path(sys.argv[1] + ".1")))
+"""
+
+
+def test_it_is_looked_at_once_a_minute(tmp_path):
+    path = tmp_path / "x.log"
+    subprocess.run([sys.executable, "-c", KEEPING, path], check=True, timeout=60)
+    assert path.read_text() == "b\n"
+
+
+#: A process that looks at a log which is as it should be, and tells how far its output's own handle has come.
+LOOKING = """
+import os, sys
+from pathlib import Path
+from lamplighter.gateway.logs import LogFile
+
+log = LogFile(Path(sys.argv[1]))
+log.open()
+print("five", flush=True)
+log.look()
+print(os.lseek(1, 0, os.SEEK_CUR), flush=True)
+"""
+
+
+def test_a_log_that_is_fine_is_left_open(tmp_path):
+    path = tmp_path / "x.log"
+    subprocess.run([sys.executable, "-c", LOOKING, path], check=True, timeout=60)
+    assert path.read_text() == "five\n5\n"
 
 
 async def test_it_is_looked_at_when_a_gateway_starts_and_when_a_platform_comes(make_platform, place):

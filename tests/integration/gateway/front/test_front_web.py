@@ -36,6 +36,49 @@ def test_a_gateway_listens_before_it_has_loaded_what_http_takes():
     assert "lamplighter.gateway.front" in run.stdout.split()
 
 
+#: The loop goes on while this is loaded, and the first client with TLS does not have to wait.
+LOADING = """
+import asyncio, sys
+from lamplighter.gateway.web_later import WebLater
+
+async def main():
+    await WebLater(lambda module: module).load()
+
+asyncio.run(main())
+print(*sys.modules)
+"""
+
+
+def test_what_tls_takes_is_loaded_with_http():
+    run = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, check=True, timeout=60)
+    assert {"lamplighter.gateway.web", "cryptography.x509"} <= set(run.stdout.split())
+
+
+#: Python's own way to say that a module is not to be found.
+WITHOUT = """
+import asyncio, sys
+from lamplighter.gateway.certificates import Certificates
+from lamplighter.gateway.ports import Listening
+from lamplighter.gateway.web_later import WebLater
+
+async def main():
+    await WebLater(lambda module: module).load()
+
+sys.modules["cryptography"] = None
+certificates = Certificates()
+certificates.configure(Listening(certificate=sys.argv[1], key=sys.argv[2]))
+assert certificates.current().binding is None
+asyncio.run(main())
+"""
+
+
+def test_tls_goes_on_without_channel_binding(tls):
+    """When what computes it was taken away from under a gateway that runs."""
+    program = [sys.executable, "-c", WITHOUT, tls.certificate, tls.key]
+    run = subprocess.run(program, capture_output=True, text=True, check=True, timeout=60)
+    assert "gateway.no_channel_binding" in run.stdout
+
+
 async def test_why_a_wake_failed_is_told_by_http_as_to_a_stranger(platform):
     """The door does not see who asks. Its code is told, by which programs know to try again."""
     platform.answer_wakes = False

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lamplighter.address_ranges import AddressRange, read_address
@@ -154,6 +154,14 @@ def test_an_address_wakes_so_many_at_once_and_so_many_a_minute(pauses):
             len(before) - at >= WAKES_AT_ONCE + (refused - since) * WAKES_A_MINUTE // 60
             for at, since in enumerate(before)
         )
+
+
+@given(st.floats(0, 1e9))
+@example(875.036)
+def test_no_wake_is_lost_to_rounding(now):
+    """A clock shows no whole seconds."""
+    wakes = Wakes()
+    assert [wakes.take(ONE, now) for _ in range(WAKES_AT_ONCE + 1)] == [True] * WAKES_AT_ONCE + [False]
 
 
 @given(st.integers(0, 100))

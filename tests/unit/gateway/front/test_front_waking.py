@@ -16,6 +16,7 @@ from support.waiting import eventually
 ASLEEP = Route("ep-a", "p", "asleep", 1)
 AWAKE = replace(ASLEEP, state="awake")
 HOLDING = replace(ASLEEP, state="holding")
+DISABLED = replace(ASLEEP, state="disabled")
 STRANGER = "192.0.2.9"
 
 
@@ -160,3 +161,29 @@ async def test_strangers_come_along_with_others():
     await first
     for number in range(WAKES_AT_ONCE):
         await failing(scene, number, STRANGER)
+
+
+async def test_a_pooled_wake_is_one_wake():
+    """Whoever waits for the pooler of an endpoint that is awake by then causes no start."""
+    scene = Scene()
+    for _ in range(WAKES_AT_ONCE):
+        (compute,) = await scene.wait(payer=STRANGER)
+        scene.waker.told(AWAKE)
+        await compute
+        (pooler,) = await scene.wait(AWAKE, payer=STRANGER)
+        scene.waker.told(AWAKE)
+        await pooler
+    with pytest.raises(Refused, match="too many have been woken"):
+        scene.waker.admit(ASLEEP, STRANGER)
+
+
+@pytest.mark.parametrize("route", [AWAKE, HOLDING, DISABLED])
+async def test_who_causes_no_start_is_not_counted(route):
+    """Nor is a start that comes afterwards paid for by that."""
+    scene = Scene()
+    for _ in range(2 * WAKES_AT_ONCE):
+        scene.waker.admit(route, STRANGER)
+    for number in range(WAKES_AT_ONCE):
+        await failing(scene, number, STRANGER)
+    with pytest.raises(Refused):
+        scene.waker.admit(ASLEEP, STRANGER)

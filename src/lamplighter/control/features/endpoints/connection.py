@@ -17,10 +17,10 @@ from lamplighter.control.kernel import Kernel
 from lamplighter.control.scope import find_branch, find_project
 
 
-def render_uri(*, role: str, password: str, host: str, database: str, tls: bool) -> str:
-    """A libpq URI. Without TLS in the build there is nothing to bind a channel to, and clients must not insist."""
-    options = "sslmode=require&channel_binding=require" if tls else "sslmode=disable"
-    return f"postgresql://{quote(role, safe='')}:{quote(password, safe='')}@{host}/{quote(database, safe='')}?{options}"
+def render_uri(*, role: str, password: str, host: str, database: str) -> str:
+    """A libpq URI. It insists on TLS whatever the Postgres: for a build without OpenSSL the gateway ends it."""
+    login = f"{quote(role, safe='')}:{quote(password, safe='')}"
+    return f"postgresql://{login}@{host}/{quote(database, safe='')}?sslmode=require&channel_binding=require"
 
 
 class ConnectionStrings:
@@ -56,26 +56,24 @@ class ConnectionStrings:
             password=password.reveal(),
             host=host_of(endpoint, self._kernel.place, pooled=pooled and self._kernel.plane.pools),
             database=database,
-            tls=self._speaks_tls(project.pg_version),
         )
 
     async def of_new(self, project_id: str, endpoint: Endpoint, role: str, database: str) -> dict[str, Any]:
         """Neon's `connection_uris` entry for what was just made. Raises PreconditionFailed."""
         async with self._kernel.catalog.connection() as conn:
             row = await (
-                await conn.execute("select pg_version, store_passwords from projects where id = %s", (project_id,))
+                await conn.execute("select store_passwords from projects where id = %s", (project_id,))
             ).fetchone()
             assert row is not None
             password = (
                 await self._roles.password(conn, endpoint.branch_id, role, stored=row["store_passwords"])
             ).reveal()
-        return self.entry(endpoint, role=role, password=password, database=database, major=row["pg_version"])
+        return self.entry(endpoint, role=role, password=password, database=database)
 
-    def entry(self, endpoint: Endpoint, *, role: str, password: str, database: str, major: int) -> dict[str, Any]:
+    def entry(self, endpoint: Endpoint, *, role: str, password: str, database: str) -> dict[str, Any]:
         host = host_of(endpoint, self._kernel.place)
-        tls = self._speaks_tls(major)
         return {
-            "connection_uri": render_uri(role=role, password=password, host=host, database=database, tls=tls),
+            "connection_uri": render_uri(role=role, password=password, host=host, database=database),
             "connection_parameters": {
                 "database": database,
                 "password": password,
@@ -98,6 +96,3 @@ class ConnectionStrings:
         if not found:
             raise NotFound("endpoint not found: the branch has none")
         return next((one for one in found if one.type == READ_WRITE), found[0])
-
-    def _speaks_tls(self, major: int) -> bool:
-        return self._kernel.plane.tls(major)

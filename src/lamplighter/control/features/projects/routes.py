@@ -102,7 +102,6 @@ def routes(kernel: Kernel, projects: Projects, strings: ConnectionStrings) -> Ro
             role=made.role.name,
             password=made.password.reveal(),
             database=made.database.name,
-            major=made.project.pg_version,
         )
         return {
             "project": show_project(made.project, place),
