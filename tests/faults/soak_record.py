@@ -20,6 +20,11 @@ from typing import Any, Literal, TypeAlias
 Strike: TypeAlias = Literal["postmaster", "relay", "gateway", "platform", "catalog", "fall"]
 #: Whose death may reset a connection that is being made: its handshake is carried by them.
 BREAKS_CONNECTS = frozenset({"gateway", "relay", "postmaster", "fall"})
+#: Whose death may have a connection refused: clients of a gateway that is killed wait for the next one, if a platform
+#: is there to start it. The kernel may lead to a postmaster's port until its end is known.
+REFUSES_CONNECTS = frozenset({"postmaster", "fall"})
+#: Only if both were away at the same time.
+TOGETHER = frozenset({"gateway", "platform"})
 #: Whose death may end a session that is there already.
 CUTS_SESSIONS = frozenset({"relay", "postmaster"})
 #: An undisturbed wake that takes longer has hung, and somebody else's doing ended that.
@@ -139,7 +144,9 @@ class Record:
 
     def broken(self, endpoint: str, begin: float, message: str) -> NotServed:
         """A connection that got neither a session nor an error of Postgres."""
-        excuses = self.windows.over(begin, endpoint) & BREAKS_CONNECTS
+        kills = self.windows.over(begin, endpoint)
+        refused = "Connection refused" in message
+        excuses = kills & (REFUSES_CONNECTS if refused and not kills >= TOGETHER else BREAKS_CONNECTS)
         with self._lock:
             self.attempts += 1
             self.excused[",".join(sorted(excuses)) or "nothing"] += 1

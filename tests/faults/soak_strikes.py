@@ -111,7 +111,7 @@ class Strikes:
         (gateway,) = self.lamp.gateways()
         with self.record.windows.open("gateway"):
             self._kill(gateway, "gateway")
-            wait_for(lambda: self.lamp.gateways() not in ([], [gateway]), seconds=BACK_SECONDS, what="a new gateway")
+            wait_for(lambda: self._listens(gateway), seconds=BACK_SECONDS, what="a new gateway")
             self._ports_answer()
         self.record.event("gateway.back")
 
@@ -150,6 +150,17 @@ class Strikes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.record.count(self.record.kills, what)
+
+    def _listens(self, former: int) -> bool:
+        """Whether another gateway has taken all ports: that they can be connected to shows no gateway."""
+        wanted = {port for place in self.places for _, port in place.addresses}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for pid in self.lamp.gateways():
+                found = psutil.Process(pid).net_connections("tcp")
+                ports = {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+                if pid != former and wanted <= ports:
+                    return True
+        return False
 
     def _ports_answer(self) -> None:
         for place in self.places:

@@ -76,3 +76,22 @@ def test_what_breaks_is_excused_by_what_was_killed_meanwhile_alone(tmp_path: Pat
     # Its death takes no session with it: the relay has them.
     record.cut("ep-b", gateway.begin, error="closed")
     assert len(record.violations) == 5
+
+
+def test_a_refused_connection_is_not_excused_by_the_gateway_s_death_alone(tmp_path: Path) -> None:
+    """The platform has its ports open while another one is started; if it is away as well, nobody has."""
+    record = Record(tmp_path / "events")
+    refused = 'connection to server at "127.0.0.1", port 20000 failed: Connection refused'
+    with record.windows.open("gateway") as gateway:
+        record.broken("ep-a", gateway.begin, "server closed the connection unexpectedly")
+        assert record.violations == []
+        record.broken("ep-a", gateway.begin, refused)
+        assert len(record.violations) == 1
+        with record.windows.open("platform"):
+            record.broken("ep-a", gateway.begin, refused)
+    with record.windows.open("fall") as fall:
+        record.broken("ep-a", fall.begin, refused)
+    with record.windows.open("relay") as relay:
+        assert len(record.violations) == 1
+        record.broken("ep-a", relay.begin, refused)
+    assert len(record.violations) == 2

@@ -14,6 +14,7 @@ import structlog
 from lamplighter import __version__
 from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.front import Front, Patience
+from lamplighter.gateway.keeping import NAME, Keep
 from lamplighter.gateway.link_server import LinkServer
 from lamplighter.gateway.listeners import Listeners
 from lamplighter.gateway.logs import LogFile
@@ -61,6 +62,7 @@ class Gate:
         self.drained = asyncio.Event()
         self._opened = False
         self._draining = False
+        self._told_all = False
         self._listening = Listening()
         self._table = RouteTable()
         self._ledger = Ledger()
@@ -85,16 +87,20 @@ class Gate:
         self._doors: Doors | None = None
         self._web = WebLater(self._make_web)
         self.front.web = self._web
-        self._listeners = Listeners(self.front.accept)
+        self._keep = Keep(self._unix / NAME)
+        self._listeners = Listeners(self.front.accept, keep=self._keep)
         self._reporting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Raises SocketTaken, RelayFailed, OSError."""
         await self._relays.start()
-        await self._link.open()
+        self._link.claim()
         self._opened = True
         self._unix.mkdir(mode=0o700, exist_ok=True)
         self._unix.chmod(0o700)
+        # Ahead of the link: whoever finds that has found both.
+        self._keep.open()
+        await self._link.open()
         self._reporting = asyncio.create_task(self._report(), name="report")
 
     def drain(self) -> None:
@@ -106,6 +112,8 @@ class Gate:
         if self._log_file is not None:
             self._log_file.leave()
         self._close_doors()
+        self._keep.leave()
+        self._keep.settle()
         self._link.release()
         self.front.drain()
         self._look_drained()
@@ -113,6 +121,7 @@ class Gate:
     async def close(self) -> None:
         """Connections in the relay are left to it; those that are passed on here end."""
         self._close_doors()
+        self._keep.close()
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.gather(self._reporting, return_exceptions=True)
@@ -147,6 +156,9 @@ class Gate:
                 problems = self._on_change(self._table.replace(routes))
                 for route in routes:
                     self._told(route)
+                self._told_all = True
+                self._open_domain_port()
+                self._keep.settle()
                 self._link.send(Done(seq, (*problems, *self._table.conflicts())))
                 # Not before: nobody else waits for it.
                 self._web.load()
@@ -193,13 +205,16 @@ class Gate:
         self.front.domain_port = listening.domain_port
         if self._doors is not None:
             self._doors.address = listening.address
-        problems = self._listeners.move(listening.address)
+        _log_problems(self._listeners.move(listening.address))
         if before.domain_port != listening.domain_port and before.domain_port is not None:
             self._listeners.close([before.domain_port])
-        if listening.domain_port is not None and not self._draining:
-            problems += self._listeners.open([listening.domain_port])
-        for problem in problems:
-            log.error("gateway.port_failed", problem=problem)
+        self._open_domain_port()
+
+    def _open_domain_port(self) -> None:
+        port = self._listening.domain_port
+        # Before there are routes, whoever waits in its backlog would be told that there is no such endpoint.
+        if port is not None and self._told_all and not self._draining:
+            _log_problems(self._listeners.open([port]))
 
     def _on_change(self, change: Change) -> tuple[str, ...]:
         self._listeners.close(change.closed)
@@ -261,3 +276,8 @@ class Gate:
             self._ledger.moved(number, in_=in_, out=out)
         for number, session in self.front.sessions.items():
             self._ledger.moved(number, in_=session.in_, out=session.out)
+
+
+def _log_problems(problems: tuple[str, ...]) -> None:
+    for problem in problems:
+        log.error("gateway.port_failed", problem=problem)

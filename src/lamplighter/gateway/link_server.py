@@ -46,9 +46,14 @@ class LinkServer:
     def connected(self) -> bool:
         return self._writer is not None and not self._writer.is_closing()
 
+    def claim(self) -> None:
+        """From now on the path is ours, and what lies beside it. Raises SocketTaken, OSError."""
+        if self._lock is None:
+            self._lock = _lock(self._path)
+
     async def open(self) -> None:
         """Raises SocketTaken, OSError."""
-        self._lock = _lock(self._path)
+        self.claim()
         self._path.unlink(missing_ok=True)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)

@@ -1,7 +1,8 @@
 """The sockets that clients connect to: one for each public port.
 
 A port that somebody else has is tried again, and so is one that cannot be had while file descriptors are short. When
-there are none left to accept with, accepting pauses: clients stay in the backlog.
+there are none left to accept with, accepting pauses: clients stay in the backlog. Others may have duplicates of these
+sockets, so one that is given up is shut down as well: who connects is refused at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -44,6 +46,18 @@ def tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+class Keep(Protocol):
+    """Keeps duplicates of listening sockets, for the time in which there is no gateway. Never raises."""
+
+    def take(self, address: str, port: int) -> socket.socket | None:
+        """What an earlier gateway has left there, which listens still."""
+        ...
+
+    def opened(self, address: str, port: int, sock: socket.socket) -> None: ...
+
+    def closed(self, address: str, port: int) -> None: ...
+
+
 @dataclass(slots=True)
 class _Port:
     number: int
@@ -53,8 +67,9 @@ class _Port:
 class Listeners:
     """Opens and closes ports on one address: an IP address, or a directory for Unix sockets as Postgres names them."""
 
-    def __init__(self, accept: Accept, *, address: str = "127.0.0.1") -> None:
+    def __init__(self, accept: Accept, *, address: str = "127.0.0.1", keep: Keep | None = None) -> None:
         self._accept = accept
+        self._keep = keep
         self._address = address
         self._loop = asyncio.get_running_loop()
         self._ports: dict[int, _Port] = {}
@@ -65,9 +80,9 @@ class Listeners:
         """Listen at another address. Returns problems, a sentence each."""
         if address == self._address:
             return ()
-        self._address = address
         wanted = list(self._ports)
         self.close(wanted)
+        self._address = address
         return self.open(wanted)
 
     def open(self, ports: Iterable[int]) -> tuple[str, ...]:
@@ -86,10 +101,20 @@ class Listeners:
         for number in list(ports):
             port = self._ports.pop(number, None)
             if port is not None and port.sock is not None:
-                self._loop.remove_reader(port.sock)
-                port.sock.close()
-                if self._unix:
-                    Path(self._name(number)).unlink(missing_ok=True)
+                self._close(port)
+
+    def _close(self, port: _Port) -> None:
+        assert port.sock is not None
+        self._loop.remove_reader(port.sock)
+        if self._unix:
+            Path(self._name(port.number)).unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(OSError):
+                port.sock.shutdown(socket.SHUT_RDWR)
+        port.sock.close()
+        port.sock = None
+        if self._keep is not None:
+            self._keep.closed(self._address, port.number)
 
     def close_all(self) -> None:
         self.close(list(self._ports))
@@ -98,6 +123,19 @@ class Listeners:
             self._retrying = None
 
     def _bind(self, port: _Port) -> str | None:
+        """Returns a problem."""
+        kept = None if self._keep is None else self._keep.take(self._address, port.number)
+        sock = kept or self._bind_anew(port)
+        if isinstance(sock, str):
+            return sock
+        port.sock = sock
+        if not self._paused:
+            self._loop.add_reader(sock, self._on_readable, port)
+        if self._keep is not None:
+            self._keep.opened(self._address, port.number, sock)
+        return None
+
+    def _bind_anew(self, port: _Port) -> socket.socket | str:
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         try:
             sock = socket.socket(socket.AF_UNIX if self._unix else family, socket.SOCK_STREAM)
@@ -115,10 +153,7 @@ class Listeners:
         except OSError as error:
             sock.close()
             return f"{self._name(port.number)} cannot be listened on: {error.strerror or error}"
-        port.sock = sock
-        if not self._paused:
-            self._loop.add_reader(sock, self._on_readable, port)
-        return None
+        return sock
 
     def _on_readable(self, port: _Port) -> None:
         for _ in range(_BATCH):
@@ -132,6 +167,11 @@ class Listeners:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
+                    return
+                if error.errno == errno.EINVAL:
+                    # It was shut down by somebody who has it, too: it will listen no more.
+                    self._close(port)
+                    self._retry_later()
                     return
                 # The client left while it waited: the next one may be there.
                 continue

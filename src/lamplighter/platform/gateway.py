@@ -45,6 +45,7 @@ from lamplighter.gateway.ports import (
     Welcome,
 )
 from lamplighter.platform import gateway_processes
+from lamplighter.platform.keeper import Keeper
 from lamplighter.platform.redirect import RedirectFailed, Redirects
 from lamplighter.platform.redirect_plan import Counted
 
@@ -149,6 +150,7 @@ class LocalGateway:
         self._listening = listening
         self._below = below
         self._redirects = redirects
+        self._keeper = Keeper()
         self._doors: dict[str, Door] = {}
         self._line: _Line | None = None
         self._seq = 0
@@ -216,7 +218,9 @@ class LocalGateway:
         self._allowed.pop(endpoint_id, None)
         if self._redirects is not None:
             await self._redirects.remove(endpoint_id)
-        if self._doors.pop(endpoint_id, None) is not None:
+        if (door := self._doors.pop(endpoint_id, None)) is not None:
+            if self._line is None:
+                self._keeper.give_up((door.port, door.pooler_port))
             await self._tell(lambda seq: DropRoute(seq, endpoint_id))
         self._below.gone(endpoint_id)
 
@@ -282,8 +286,7 @@ class LocalGateway:
         if self._redirects is not None:
             # Before any compute is started: what a platform that is no more has left may lead to its port.
             await self._redirects.replace_all(self._route(door) for door in self._doors.values())
-        line = await self._adopt() or await self._spawn()
-        self._take(line)
+        await self._take(await self._adopt() or await self._spawn())
         await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
 
     async def count_redirected(self) -> None:
@@ -296,12 +299,14 @@ class LocalGateway:
     def retire(self) -> None:
         """Nobody gets in any more. Who is connected stays so until their compute is stopped."""
         self._retired = True
+        self._keeper.close()
         if self._line is not None:
             self._line.send(Drain())
 
     async def close(self) -> None:
         """End the gateway's process, with the connections that it has. The computes are gone already."""
         line, self._line = self._line, None
+        self._keeper.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -309,7 +314,9 @@ class LocalGateway:
             line.close()
         await gateway_processes.end(self._run_dir, also=[line.pid] if line is not None else [])
 
-    def _take(self, line: _Line) -> None:
+    async def _take(self, line: _Line) -> None:
+        # Before its first route: from then on it listens.
+        await self._keeper.meet(line.socket_path, line.pid)
         self._line = line
         self._spawn_task(self._listen(line))
 
@@ -355,7 +362,7 @@ class LocalGateway:
                 log.warning("gateway.failed", error=str(error), retry_in_seconds=AGAIN_SECONDS)
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
-            self._take(line)
+            await self._take(line)
             await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
             return
 

@@ -192,11 +192,16 @@ def _devices(pool: Pool) -> list[str]:
     return _run("losetup", "--noheadings", "--output", "NAME", "--associated", str(pool.image)).split()
 
 
-def _run(program: str, *arguments: str) -> str:
-    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+def find_program(program: str, *, also: str = _SBIN) -> str:
+    """Its path by PATH, then by `also`. Raises ToolMissing, which names the package."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{also}")
     if found is None:
         raise ToolMissing(program, package=_PACKAGE.get(program, "util-linux"))
-    done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
+    return found
+
+
+def _run(program: str, *arguments: str) -> str:
+    done = subprocess.run([find_program(program), *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = f"{program} failed: {done.stderr.strip() or done.stdout.strip() or done.returncode}"
         raise PoolError(message)

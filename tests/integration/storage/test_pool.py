@@ -11,6 +11,7 @@ import pytest
 
 from lamplighter.storage import init_pool, linux, mount_pool, open_volumes, pool_status, unmount_pool
 from lamplighter.storage.errors import PoolError, StorageFull, ToolMissing
+from lamplighter.storage.pool import find_program
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -118,13 +119,22 @@ async def test_a_pool_that_a_crash_left_half_made_is_made_anew(root):
     assert pool_status(root).mounted
 
 
-async def test_a_missing_program_is_told_with_its_package(root, monkeypatch, tmp_path):
+def test_a_missing_program_is_told_with_its_package(monkeypatch, tmp_path):
     (tmp_path / "losetup").symlink_to("/usr/sbin/losetup")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("lamplighter.storage.pool._SBIN", str(tmp_path))
+    assert find_program("losetup", also="") == str(tmp_path / "losetup")
     with pytest.raises(ToolMissing, match="apt-get install xfsprogs"):
+        find_program("mkfs.xfs", also="")
+
+
+async def test_a_pool_that_cannot_be_made_leaves_nothing(root, monkeypatch, tmp_path):
+    (tmp_path / "mkfs.xfs").write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
+    (tmp_path / "mkfs.xfs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(PoolError, match="no such luck"):
         init_pool(root, SIZE)
     assert not (root / "pool.img").exists()
+    assert pool_status(root) is None
 
 
 async def test_only_a_journal_written_in_order_spares_a_sync_of_everything(root):

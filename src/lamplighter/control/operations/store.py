@@ -84,15 +84,15 @@ _CLAIM: LiteralString = """
          order by o.seq limit %(limit)s
            for update skip locked)
     update operations o
-       set status = %(status)s, retry_at = null, started_at = coalesce(o.started_at, clock_timestamp()),
-           updated_at = clock_timestamp(), lease_owner = %(owner)s,
-           lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+       set status = %(status)s, retry_at = null, started_at = coalesce(o.started_at, statement_timestamp()),
+           updated_at = statement_timestamp(), lease_owner = %(owner)s,
+           lease_until = statement_timestamp() + %(lease)s * interval '1 second'
       from due where o.id = due.id
     returning o.*"""
 
 # What waits in the background for another of its project falls due when that one ends, whatever its own time says.
 _NEXT_DUE: LiteralString = """
-    select extract(epoch from min(coalesce(o.lease_until, o.retry_at)) - clock_timestamp())::float8 as seconds
+    select extract(epoch from min(coalesce(o.lease_until, o.retry_at)) - statement_timestamp())::float8 as seconds
       from operations o
      where o.finished_at is null and o.project_id <> all (%(busy)s)
        and (o.blocking or o.lease_owner is not null or not exists (
@@ -101,25 +101,25 @@ _NEXT_DUE: LiteralString = """
                   and (other.blocking or other.lease_owner is not null)))"""
 
 _EXTEND: LiteralString = """
-    update operations set lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+    update operations set lease_until = statement_timestamp() + %(lease)s * interval '1 second'
      where id = any (%(ids)s) and lease_owner = %(owner)s
     returning id"""
 
 _RECORD_STEP: LiteralString = """
     update operations
-       set steps_done = %(steps)s, lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+       set steps_done = %(steps)s, lease_until = statement_timestamp() + %(lease)s * interval '1 second'
      where id = %(id)s and lease_owner = %(owner)s"""
 
 _POSTPONE: LiteralString = """
     update operations
        set status = %(status)s, steps_done = %(steps)s, error = %(error)s, failures_count = %(failures)s,
-           retry_at = %(at)s, updated_at = clock_timestamp(), lease_owner = null, lease_until = null
+           retry_at = %(at)s, updated_at = statement_timestamp(), lease_owner = null, lease_until = null
      where id = %(id)s and lease_owner = %(owner)s"""
 
 _END: LiteralString = """
     update operations
        set status = %(status)s, steps_done = %(steps)s, error = %(error)s, failures_count = %(failures)s,
-           retry_at = null, finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+           retry_at = null, finished_at = statement_timestamp(), updated_at = statement_timestamp(),
            lease_owner = null, lease_until = null
      where id = %(id)s and lease_owner = %(owner)s
     returning id"""
@@ -129,14 +129,14 @@ _FAIL: LiteralString = """
     with failed as (
         update operations
            set status = %(status)s, steps_done = %(steps)s, error = %(error)s, failures_count = %(failures)s,
-               retry_at = null, finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+               retry_at = null, finished_at = statement_timestamp(), updated_at = statement_timestamp(),
                lease_owner = null, lease_until = null
          where id = %(id)s and lease_owner = %(owner)s
         returning *),
     withdrawn as (
         update operations o
-           set status = %(withdrawn)s, error = %(reason)s, finished_at = clock_timestamp(),
-               updated_at = clock_timestamp()
+           set status = %(withdrawn)s, error = %(reason)s, finished_at = statement_timestamp(),
+               updated_at = statement_timestamp()
           from failed
          where o.group_id = failed.group_id and o.project_id = failed.project_id and o.seq > failed.seq
            and o.finished_at is null
@@ -147,7 +147,7 @@ _FAIL: LiteralString = """
              error, failures_count, retry_at, created_at, updated_at)
         select gen_random_uuid(), project_id, branch_id, endpoint_id, kind, action, %(waiting)s, false, false,
                gen_random_uuid(), arguments, error, failures_count, %(at)s::timestamptz,
-               clock_timestamp(), clock_timestamp()
+               statement_timestamp(), statement_timestamp()
           from (select * from failed union all select * from withdrawn) as lost
          where kind = any (%(kinds)s)
          order by seq)
