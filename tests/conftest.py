@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, settings
 from support.lamp import Lamp, temporary_lamp
 
 # Properties are about results: with a deadline each would be a timed assertion on a busy machine. No database of
-# examples either: the checkout may not be ours to write to.
-settings.register_profile("untimed", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# examples either: the checkout may not be ours to write to. And the same examples in each run, so that what fails is
+# the change: `--hypothesis-profile=search` looks for others.
+settings.register_profile("search", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("search"), derandomize=True)
+settings.load_profile("same")
 
 
 #: What would make a test talk to the server of whoever runs the tests.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Self
 
 from lamplighter.gateway.wire import messages, startup
 from lamplighter.gateway.wire.messages import Frames, Message
-from lamplighter.gateway.wire.scram import ITERATIONS, Client, ClientKeys, Verifier
+from lamplighter.gateway.wire.scram import ITERATIONS, PLAIN, PLUS, Client, ClientKeys, Verifier
 
 SECONDS = 20
 PROTOCOL_3_0 = 3 << 16
@@ -23,6 +24,32 @@ def password_message(password: bytes) -> bytes:
 def verifier_of(keys: ClientKeys, salt: bytes, iterations: int = ITERATIONS) -> Verifier:
     """What Postgres keeps of a password."""
     return Verifier(iterations, salt, hashlib.sha256(keys.client_key).digest(), keys.server_key)
+
+
+def render_verifier(verifier: Verifier) -> str:
+    """As Postgres keeps it."""
+    salt, stored, server = (
+        base64.b64encode(one).decode() for one in (verifier.salt, verifier.stored_key, verifier.server_key)
+    )
+    return f"{PLAIN}${verifier.iterations}:{salt}${stored}:{server}"
+
+
+class BindingClient(Client):
+    """A client that binds to the certificate with this hash where the server offers it, as libpq does."""
+
+    def __init__(
+        self, *, binding: bytes, nonce: str, password: bytes | None = None, keys: ClientKeys | None = None
+    ) -> None:
+        super().__init__(nonce=nonce, password=password, keys=keys)
+        self._binding = binding
+
+    def first(self, offered: tuple[str, ...]) -> tuple[str, bytes]:
+        if PLUS not in offered:
+            self._header = b"y,,"
+            return super().first(offered)
+        said = b"p=tls-server-end-point,," + self._bare
+        self._header = b"p=tls-server-end-point,," + self._binding
+        return PLUS, said
 
 
 @dataclass

@@ -58,7 +58,8 @@ def doctor(data_dir: Path | None, fix: bool, output: str) -> None:
 
 def remove_redirects() -> None:
     """Remove the tables of platforms that are gone, and say so on stderr. What cannot be removed stays a leftover."""
-    from lamplighter.platform.redirect import RedirectFailed, leftover, repair  # noqa: PLC0415 - `--help` does without
+    from lamplighter.platform.errors import RedirectFailed  # noqa: PLC0415 - `--help` does without
+    from lamplighter.platform.redirect import leftover, repair  # noqa: PLC0415 - `--help` does without
 
     for table in leftover():
         try:

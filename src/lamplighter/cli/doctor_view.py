@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lamplighter.cli.text import fields, human_bytes, plural, table
 
 if TYPE_CHECKING:
-    from lamplighter.platform.checkup import Checkup, DriversFacts, GatewayFacts, HostFacts, PostgresFacts
+    from lamplighter.platform.checkup import Checkup, DriversFacts, GatewayFacts, HostFacts, PortFacts, PostgresFacts
     from lamplighter.platform.leftovers import Leftover
 
 _INDENT = "  "
@@ -103,15 +103,17 @@ def _drivers(drivers: DriversFacts) -> list[str]:
 
 def _ports(checkup: Checkup) -> list[str]:
     api, ports = checkup.api, checkup.endpoints
-    state = "free" if api.free else f"taken by {api.holder}"
     taken = f"{ports.taken} of {ports.last - ports.first + 1} taken"
     shown = f" ({'; '.join(ports.holders)}{'; ...' if ports.taken > len(ports.holders) else ''})"
-    return fields(
-        [
-            ("API", f"{api.host}:{api.port} is {state}" if api.port else "any free port"),
-            ("endpoints", f"{ports.first} to {ports.last}: {taken}{shown if ports.taken else ''}"),
-        ]
-    )
+    pairs = [("API", _port(api) if api.port else "any free port")]
+    if checkup.domain is not None:
+        pairs.append(("domain", _port(checkup.domain)))
+    pairs.append(("endpoints", f"{ports.first} to {ports.last}: {taken}{shown if ports.taken else ''}"))
+    return fields(pairs)
+
+
+def _port(port: PortFacts) -> str:
+    return f"{port.host}:{port.port} is {'free' if port.free else f'taken by {port.holder}'}"
 
 
 def _gateway(gateway: GatewayFacts) -> list[str]:

@@ -94,7 +94,8 @@ def remove(major: int) -> None:
       lamp postgres remove 14
     """  # noqa: D301 - click wants the character itself
     from lamplighter.compute.binaries import default_cache  # noqa: PLC0415 - `--help` does without
-    from lamplighter.platform.builds import BuildInUse, users_of  # noqa: PLC0415 - the same
+    from lamplighter.platform.builds import users_of  # noqa: PLC0415 - the same
+    from lamplighter.platform.errors import BuildInUse  # noqa: PLC0415 - the same
 
     if users := users_of((default_cache() / "builds").glob(f"{major}-*")):
         raise BuildInUse(major, users)

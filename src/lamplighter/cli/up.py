@@ -37,6 +37,9 @@ from lamplighter.cli.settings import read_settings
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key.")
 @click.option("--redirect", is_flag=True, default=None, help="Lead clients to awake computes by nftables (root).")
+@click.option(
+    "--endpoint-connections", type=click.IntRange(1), help="How many clients an endpoint may have. [default: 10000]"
+)
 @click.option("--active-endpoints", type=click.IntRange(1), help="How many endpoints may be active. [default: all]")
 @click.option(
     "--suspend-after", type=click.IntRange(1), help="Seconds without clients before an endpoint sleeps. [default: 300]"

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import psycopg
 import structlog
@@ -26,20 +25,12 @@ import structlog
 from lamplighter.compute import launcher, logs, pooler_files, process
 from lamplighter.compute.errors import ComputeError, NotRunning, StopFailed
 from lamplighter.compute.places import replace_file
-from lamplighter.compute.pooler_config import (
-    QUIT_SINCE,
-    PoolerSpec,
-    Users,
-    may_be_role,
-    may_enter,
-    render_ini,
-    users_of,
-)
+from lamplighter.compute.pooler_config import QUIT_SINCE, PoolerSpec, Users, may_be_role, render_ini
 from lamplighter.compute.pooler_errors import PoolerFailed, PoolerPortTaken
 from lamplighter.compute.pooler_files import PoolerPlaces, PoolerRecord, pooler_places
+from lamplighter.compute.pooler_knowledge import ConnectTo, Knowledge
 from lamplighter.compute.pooler_program import PoolerProgram
-from lamplighter.compute.pooler_roles import Digest, Limits, read_digest, read_role, read_roles
-from lamplighter.compute.sql import Connection
+from lamplighter.compute.pooler_roles import Limits
 from lamplighter.compute.user import drop_prefix
 from lamplighter.compute.watch import ExitWatch, describe_status
 
@@ -53,22 +44,17 @@ _WITH_FILES = ("/bin/sh", "-c", 'ulimit -n "$(ulimit -H -n)"; exec "$@"', "sh")
 #: Seconds between looks into the log.
 _LOOK_EVERY = 0.002
 
-T = TypeVar("T")
 PoolerState = Literal["running", "stopped", "crashed"]
-#: Opens a session of the platform's superuser in a database of a compute, as `Supervisor.connect`.
-ConnectTo = Callable[[str, str], Awaitable[Connection]]
 
 
 @dataclass(frozen=True, slots=True)
 class PoolerStatus:
-    """What is known of a pooler now. `reason` tells how it ended, in a sentence, when it crashed."""
+    """What is known of a pooler now."""
 
     compute_id: str
     state: PoolerState
     pid: int | None = None
     port: int | None = None
-    started_at: float | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +81,17 @@ class _Pooler:
 
     id: str
     places: PoolerPlaces
+    knowledge: Knowledge
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Held by whoever reads roles and tells PgBouncer.
-    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
     spec: PoolerSpec | None = None
     record: PoolerRecord | None = None
     watch: ExitWatch | None = None
-    users: Users = field(default_factory=Users)
-    #: What the roles were when `users` was made of them, in the words of `session`.
-    digest: Digest | None = None
-    #: By the monotonic clock: when all roles were read last.
-    read_at: float = 0.0
-    too_many: bool = False
-    #: Whether PgBouncer was told of `users`.
-    told: bool = True
-    session: Connection | None = None
     keeper: asyncio.Task[None] | None = None
-    reviver: asyncio.Task[None] | None = None
+    #: Starts it again, after a crash or to have it forget.
+    restarting: asyncio.Task[None] | None = None
+    crashed: bool = False
+    #: How often it has crashed, or could not be started again, without a steady time in between.
     crashes: int = 0
-    reason: str = ""
     ending: bool = False
 
     @property
@@ -124,8 +102,8 @@ class _Pooler:
 class Poolers:
     """All poolers of one host; one `Poolers` works on a run directory at a time, the same one as the supervisor's.
 
-    `connect` and `running` ask about a compute. `owner` is who Postgres runs as, and so PgBouncer. `on_crash` is called
-    in the event loop with a compute's id and a sentence; the pooler is started again while its compute runs.
+    `connect` and `running` ask about a compute. `owner` is who Postgres runs as, and so PgBouncer. A pooler that
+    crashes is started again while its compute runs; the log says how it ended.
     """
 
     def __init__(
@@ -136,7 +114,6 @@ class Poolers:
         owner: tuple[int, int],
         connect: ConnectTo,
         running: Callable[[str], bool],
-        on_crash: Callable[[str, str], None] | None = None,
         log_dir: Path | None = None,
         patience: PoolerPatience | None = None,
         limits: Limits | None = None,
@@ -146,7 +123,6 @@ class Poolers:
         self._owner = owner
         self._connect = connect
         self._compute_runs = running
-        self._on_crash = on_crash or (lambda _id, _why: None)
         self._log_dir = log_dir
         self._patience = patience or PoolerPatience()
         self._limits = limits or Limits()
@@ -183,7 +159,8 @@ class Poolers:
         pooler.spec, pooler.record = record.spec, record
         identity = record.identity
         if identity is None or not record.up or not process.is_alive(identity):
-            pooler.reason = "PgBouncer ended while nobody watched"
+            log.warning("pooler.ended_unwatched", compute_id=pooler.id)
+            pooler.crashed = True
             return False
         try:
             self._watch(pooler, identity.pid)
@@ -193,7 +170,7 @@ class Poolers:
             # It ended, and its pid was given away, before there was a handle that holds on to it.
             self._unwatch(pooler)
             return False
-        pooler.users = await asyncio.to_thread(pooler_files.load_users, pooler.places)
+        pooler.knowledge.users = await asyncio.to_thread(pooler_files.load_users, pooler.places)
         self._keep(pooler)
         return True
 
@@ -205,7 +182,7 @@ class Poolers:
         """
         spec = PoolerSpec(compute_id, port, socket[0], socket[1], cu)
         async with self._locked(compute_id) as pooler:
-            await _cancel(pooler.reviver)
+            await _cancel(pooler.restarting)
             if pooler.running and pooler.spec is not None and replace(spec, cu=pooler.spec.cu) != pooler.spec:
                 await self._end(pooler)
             if pooler.running:
@@ -236,20 +213,20 @@ class Poolers:
         while pooler is not None and pooler.running:
             if not may_be_role(role):
                 return None
-            async with pooler.telling:
-                now = await self._role(pooler, role)
-                known = pooler.users.open.get(role)
+            knowledge = pooler.knowledge
+            async with knowledge.telling:
+                now = await knowledge.verifier(role)
+                known = knowledge.users.open.get(role)
                 if known == now:
                     return known
-                if pooler.too_many and known is None and pooler.read_at >= asked_at:
-                    # All roles were read while we waited: it is beyond the limit.
+                if knowledge.is_beyond(role, asked_at):
                     return None
-                pause = pooler.read_at + self._patience.reread - time.monotonic()
+                pause = knowledge.pause()
                 if pause <= 0:
                     await self._update(pooler)
-                    return pooler.users.open.get(role)
+                    return knowledge.users.open.get(role)
             await asyncio.sleep(pause)
-        raise PoolerFailed(compute_id, "it does not run")
+        raise PoolerFailed(compute_id, "does not run")
 
     async def stop(self, compute_id: str) -> None:
         """End the pooler, and return when it is gone. Before its compute is stopped. No error if none runs.
@@ -269,9 +246,9 @@ class Poolers:
 
     async def _stop(self, pooler: _Pooler) -> None:
         pooler.spec = None
-        await _cancel(pooler.reviver)
+        await _cancel(pooler.restarting)
         await self._end(pooler)
-        pooler.record, pooler.reason, pooler.users = None, "", Users()
+        pooler.record, pooler.crashed, pooler.knowledge.users = None, False, Users()
         await asyncio.to_thread(pooler_files.remove, pooler.places)
 
     async def forget(self, compute_id: str) -> None:
@@ -284,7 +261,7 @@ class Poolers:
     async def close(self) -> None:
         """Stop watching. The poolers go on, to be adopted by the next process."""
         for pooler in self._poolers.values():
-            await _cancel(pooler.reviver)
+            await _cancel(pooler.restarting)
             await self._leave(pooler)
             self._unwatch(pooler)
 
@@ -295,9 +272,8 @@ class Poolers:
             return PoolerStatus(compute_id, "stopped")
         port = pooler.spec.port
         if not pooler.running or pooler.watch is None or pooler.record is None or not pooler.record.up:
-            state: PoolerState = "crashed" if pooler.reason else "stopped"
-            return PoolerStatus(compute_id, state, port=port, reason=pooler.reason)
-        return PoolerStatus(compute_id, "running", pooler.watch.pid, port, pooler.record.spawned_at)
+            return PoolerStatus(compute_id, "crashed" if pooler.crashed else "stopped", port=port)
+        return PoolerStatus(compute_id, "running", pooler.watch.pid, port)
 
     def list(self) -> Sequence[PoolerStatus]:
         """All that run or have crashed."""
@@ -308,30 +284,36 @@ class Poolers:
         """Where PgBouncer writes its log."""
         return pooler_places(self._run_dir, compute_id, self._log_dir).log
 
-    def log_tail(self, compute_id: str) -> str:
-        """The last lines of the log."""
-        return logs.read_end(pooler_places(self._run_dir, compute_id, self._log_dir).logs)
-
     # Inside of the poolers
 
     @contextlib.asynccontextmanager
     async def _locked(self, compute_id: str) -> AsyncIterator[_Pooler]:
         """The pooler, for us alone."""
         while True:
-            places = pooler_places(self._run_dir, compute_id, self._log_dir)
-            pooler = self._poolers.setdefault(compute_id, _Pooler(compute_id, places))
+            pooler = self._poolers.get(compute_id)
+            if pooler is None:
+                pooler = self._poolers[compute_id] = self._make(compute_id)
             async with pooler.lock:
                 # Else it was forgotten while we waited, and another may have been made for the id.
                 if self._poolers.get(compute_id) is pooler:
                     yield pooler
                     return
 
+    def _make(self, compute_id: str) -> _Pooler:
+        knowledge = Knowledge(
+            compute_id,
+            connect=self._connect,
+            limits=self._limits,
+            answer=self._patience.answer,
+            reread=self._patience.reread,
+        )
+        return _Pooler(compute_id, pooler_places(self._run_dir, compute_id, self._log_dir), knowledge)
+
     async def _launch(self, pooler: _Pooler, spec: PoolerSpec) -> None:
         pooler.spec = spec
-        async with pooler.telling:
+        async with pooler.knowledge.telling:
             try:
-                pooler.digest = None
-                pooler.users = await self._read(pooler, Users()) or Users()
+                await pooler.knowledge.begin()
                 await asyncio.to_thread(self._prepare, pooler, spec)
                 offset = logs.size(pooler.places.logs)
                 # From here on in one go, so that a cancelled start leaves nothing, or a process that is watched.
@@ -340,7 +322,7 @@ class Poolers:
             except BaseException as error:
                 await asyncio.shield(self._give_up(pooler))
                 if isinstance(error, OSError | ValueError) and not isinstance(error, ComputeError):
-                    raise PoolerFailed(spec.compute_id, str(error)) from error
+                    raise PoolerFailed(spec.compute_id, f"did not start: {error}") from error
                 raise
         self._keep(pooler)
 
@@ -366,7 +348,7 @@ class Poolers:
             users_file=pooler.places.users,
             files=files if files != resource.RLIM_INFINITY else 1 << 20,
         )
-        pooler_files.save_users(pooler.users, pooler.places, self._owner)
+        pooler_files.save_users(pooler.knowledge.users, pooler.places, self._owner)
         replace_file(pooler.places.ini, content, self._owner)
         if pooler.record is not None:
             pooler_files.save(pooler.record, pooler.places.record)
@@ -386,7 +368,7 @@ class Poolers:
         assert pooler.watch is not None
         assert pooler.record is not None
         if up and pooler.running:
-            pooler.record, pooler.reason = replace(pooler.record, up=True), ""
+            pooler.record, pooler.crashed = replace(pooler.record, up=True), False
             pooler_files.save(pooler.record, pooler.places.record)
             return
         tail = logs.read_end(pooler.places.logs, offset)
@@ -394,7 +376,7 @@ class Poolers:
             raise PoolerPortTaken(spec.compute_id, spec.port, tail)
         ended = pooler.watch.ended
         why = f"it {describe_status(ended.result())}" if ended.done() else "it gave no sign in time"
-        raise PoolerFailed(spec.compute_id, why, tail)
+        raise PoolerFailed(spec.compute_id, f"did not start: {why}", tail)
 
     async def _said(self, pooler: _Pooler, word: bytes, offset: int, within: float) -> bool:
         """Whether PgBouncer writes a word into its log, after the offset, while it lives."""
@@ -420,7 +402,7 @@ class Poolers:
         if spec == pooler.spec or pooler.record is None or pooler.watch is None:
             return
         pooler.spec, pooler.record = spec, replace(pooler.record, spec=spec)
-        async with pooler.telling:
+        async with pooler.knowledge.telling:
             await asyncio.to_thread(self._write, pooler, spec)
             await self._hang_up(pooler)
 
@@ -431,92 +413,30 @@ class Poolers:
             if not await self._said(pooler, _RELOADED, offset, self._patience.answer) and pooler.running:
                 log.warning("pooler.no_answer", compute_id=pooler.id)
 
-    # What it knows of roles
+    # What it is told of roles
 
     async def _tell(self, pooler: _Pooler) -> None:
         """Have PgBouncer told of the roles, if they are not what it knows."""
-        async with pooler.telling:
+        async with pooler.knowledge.telling:
             if pooler.running:
                 await self._update(pooler)
 
     async def _update(self, pooler: _Pooler) -> None:
         """As `_tell`, for whoever holds `telling`."""
-        users = await self._read(pooler, pooler.users)
+        knowledge = pooler.knowledge
+        await knowledge.refresh()
         if pooler.spec is None:
             # Stopped meanwhile, by somebody who closed the session before we had it.
-            await _close_session(pooler)
-        elif users is not None or not pooler.told:
-            # Kept even if the telling is cut off: PgBouncer may have read it, and those names are then to be locked.
-            pooler.users, pooler.told = users or pooler.users, False
+            await knowledge.close()
+        elif not knowledge.told:
             await asyncio.to_thread(self._write, pooler, pooler.spec)
             await self._hang_up(pooler)
-            pooler.told = True
+            knowledge.told = True
         elif not pooler.places.record.exists():
             # A stop of the compute took all files with it, and it runs again.
             await asyncio.to_thread(self._write, pooler, pooler.spec)
-        if len(pooler.users.locked) > self._limits.locked:
+        if knowledge.locks_too_many:
             self._renew_later(pooler)
-
-    async def _read(self, pooler: _Pooler, former: Users) -> Users | None:
-        """Who gets in now, after `former`; None if that is who did. All roles are read only if any has changed."""
-
-        async def ask(session: Connection) -> tuple[Digest | None, Sequence[tuple[bytes, str]], bool] | None:
-            # The digest first: what changes between the two is read, and read once more the next time.
-            digest = await read_digest(session)
-            if digest is not None and digest == pooler.digest:
-                return None
-            pooler.read_at = time.monotonic()
-            return digest, *await read_roles(session, self._limits.roles)
-
-        answer = await self._ask(pooler, ask)
-        if answer is None:
-            return None
-        digest, roles, more = answer
-        if more and not pooler.too_many:
-            log.warning("pooler.too_many_roles", compute_id=pooler.id, limit=self._limits.roles)
-        pooler.too_many = more
-
-        def compare() -> Users | None:
-            users = users_of(roles, former, os.urandom)
-            return None if users == former else users
-
-        many = len(roles) + len(former.open) + len(former.locked) > self._limits.at_once
-        users = await asyncio.to_thread(compare) if many else compare()
-        # Not before: a reading that was cut off must be made again. With a session that is gone it says nothing.
-        pooler.digest = digest if pooler.session is not None else None
-        return users
-
-    async def _role(self, pooler: _Pooler, role: str) -> str | None:
-        now = await self._ask(pooler, lambda session: read_role(session, role))
-        return now if now is not None and may_enter(role, now) else None
-
-    async def _ask(self, pooler: _Pooler, question: Callable[[Connection], Awaitable[T]]) -> T:
-        """An answer by a session that stays open: a new one each second would cost ten times as much."""
-        kept = pooler.session is not None
-        try:
-            async with asyncio.timeout(self._patience.answer):
-                try:
-                    return await question(await self._session(pooler))
-                except psycopg.OperationalError:
-                    if not kept:
-                        raise
-                # It was a session with an earlier postmaster.
-                await _close_session(pooler)
-                return await question(await self._session(pooler))
-        except TimeoutError as error:
-            await _close_session(pooler)
-            why = f"its Postgres did not say its roles within {self._patience.answer:g} s"
-            raise PoolerFailed(pooler.id, why) from error
-        except BaseException:
-            await _close_session(pooler)
-            raise
-
-    async def _session(self, pooler: _Pooler) -> Connection:
-        if pooler.session is None:
-            pooler.session = await self._connect(pooler.id, "postgres")
-            # Users look into that view, and would find these queries on top.
-            await pooler.session.execute("SET pg_stat_statements.track = 'none'")
-        return pooler.session
 
     def _keep(self, pooler: _Pooler) -> None:
         if pooler.keeper is None or pooler.keeper.done():
@@ -548,25 +468,24 @@ class Poolers:
         # Before it is up, `_launch` looks after it.
         if pooler.ending or pooler.watch is not watch or pooler.record is None or not pooler.record.up:
             return
-        pooler.reason = f"PgBouncer {describe_status(watch.ended.result())}"
+        pooler.crashed = True
         steady = time.time() - pooler.record.spawned_at > self._patience.steady
         pooler.crashes = 0 if steady else pooler.crashes
-        log.error("pooler.crashed", compute_id=pooler.id, reason=pooler.reason)
+        log.error("pooler.crashed", compute_id=pooler.id, reason=describe_status(watch.ended.result()))
         self._revive_later(pooler)
-        self._on_crash(pooler.id, pooler.reason)
 
     def _renew_later(self, pooler: _Pooler) -> None:
         # A task of its own, as whoever found it out holds what an end waits for; and in that place, as a start and a
         # stop are to call it off.
-        if pooler.reviver is None or pooler.reviver.done():
-            pooler.reviver = asyncio.get_running_loop().create_task(self._renew(pooler))
+        if pooler.restarting is None or pooler.restarting.done():
+            pooler.restarting = asyncio.get_running_loop().create_task(self._renew(pooler))
 
     async def _renew(self, pooler: _Pooler) -> None:
         """End it and start it again, knowing nobody who is gone: there is no other way to have PgBouncer forget."""
         async with pooler.lock:
             if pooler.spec is None or not pooler.running:
                 return
-            log.warning("pooler.started_afresh", compute_id=pooler.id, locked=len(pooler.users.locked))
+            log.warning("pooler.started_afresh", compute_id=pooler.id, locked=len(pooler.knowledge.users.locked))
             try:
                 await self._end(pooler)
             except StopFailed as error:
@@ -576,8 +495,8 @@ class Poolers:
         await self._revive(pooler)
 
     def _revive_later(self, pooler: _Pooler) -> None:
-        if pooler.reviver is None or pooler.reviver.done():
-            pooler.reviver = asyncio.get_running_loop().create_task(self._revive(pooler))
+        if pooler.restarting is None or pooler.restarting.done():
+            pooler.restarting = asyncio.get_running_loop().create_task(self._revive(pooler))
 
     async def _revive(self, pooler: _Pooler) -> None:
         """Start it again, as often as it takes, with a longer pause each time, while its compute runs."""
@@ -594,14 +513,14 @@ class Poolers:
                 try:
                     await self._launch(pooler, spec)
                 except (psycopg.Error, ComputeError) as error:
-                    pooler.spec, pooler.reason = spec, str(error)
+                    pooler.spec, pooler.crashed = spec, True
                     log.warning("pooler.not_revived", compute_id=pooler.id, why=str(error))
 
     async def _leave(self, pooler: _Pooler) -> None:
         """End what we do beside the process."""
         await _cancel(pooler.keeper)
         pooler.keeper = None
-        await _close_session(pooler)
+        await pooler.knowledge.close()
 
     async def _end(self, pooler: _Pooler) -> None:
         pooler.ending = True
@@ -629,10 +548,3 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None and task is not asyncio.current_task():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _close_session(pooler: _Pooler) -> None:
-    session, pooler.session = pooler.session, None
-    pooler.digest = None
-    if session is not None:
-        await session.close()

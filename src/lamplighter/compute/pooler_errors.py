@@ -3,15 +3,15 @@
 ComputeError
 └── PoolerError
     ├── PoolerMissing            no usable PgBouncer on this host
-    └── PoolerFailed             PgBouncer ended, or did not answer in time
+    └── PoolerFailed             PgBouncer ended, or an answer did not come in time
         └── PoolerPortTaken      somebody else listens there
 """
 
 from __future__ import annotations
 
-from lamplighter.compute.errors import ComputeError
+from pathlib import Path
 
-_INSTALL = "Install it (`apt install pgbouncer`), or name its program."
+from lamplighter.compute.errors import ComputeError
 
 
 class PoolerError(ComputeError):
@@ -19,22 +19,26 @@ class PoolerError(ComputeError):
 
 
 class PoolerMissing(PoolerError):
-    """No usable PgBouncer was found. `why` says what was wrong with those that were looked at."""
+    """No usable PgBouncer was found. `why` says what is wrong with `path`, or where none is, if that is None."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, path: Path | None = None) -> None:
         self.why = why
-        super().__init__(f"Pooled connections need PgBouncer: {why}. {_INSTALL}")
+        self.path = path
+        super().__init__(f"Pooled connections need PgBouncer: {why}. Install it (`apt install pgbouncer`).")
 
 
 class PoolerFailed(PoolerError):
-    """PgBouncer did not start. `log_tail` holds its last lines."""
+    """PgBouncer did not start, does not run, or cannot be told of roles.
+
+    `why` says which, as the rest of a sentence that begins with "PgBouncer". `log_tail` holds its last lines.
+    """
 
     def __init__(self, compute_id: str, why: str, log_tail: str = "") -> None:
         self.compute_id = compute_id
         self.why = why
         self.log_tail = log_tail
         said = f" It said:\n{log_tail}" if log_tail else ""
-        super().__init__(f"PgBouncer of {compute_id} did not start: {why}.{said}")
+        super().__init__(f"PgBouncer of {compute_id} {why}.{said}")
 
 
 class PoolerPortTaken(PoolerFailed):
@@ -42,4 +46,5 @@ class PoolerPortTaken(PoolerFailed):
 
     def __init__(self, compute_id: str, port: int, log_tail: str = "") -> None:
         self.port = port
-        super().__init__(compute_id, f"port {port} is taken by another program; end that, or choose another", log_tail)
+        why = f"did not start: port {port} is taken by another program; end that, or choose another"
+        super().__init__(compute_id, why, log_tail)

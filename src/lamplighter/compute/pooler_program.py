@@ -41,14 +41,6 @@ def find_pooler(explicit: Path | None = None) -> PoolerProgram:
     return _probe(Path(found))
 
 
-def available(explicit: Path | None = None) -> PoolerProgram | None:
-    """As `find_pooler`; None if there is none."""
-    try:
-        return find_pooler(explicit)
-    except PoolerMissing:
-        return None
-
-
 def _probe(path: Path) -> PoolerProgram:
     try:
         done = subprocess.run(
@@ -61,11 +53,12 @@ def _probe(path: Path) -> PoolerProgram:
             timeout=_WITHIN,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PoolerMissing(f"{path} does not run ({error})") from error
+        raise PoolerMissing(f"{path} does not run ({error})", path) from error
     version = parse_version(done.stdout)
     if version is None:
-        raise PoolerMissing(f"{path} does not say that it is PgBouncer ({(done.stdout + done.stderr).strip()[:200]!r})")
+        said = (done.stdout + done.stderr).strip()[:200]
+        raise PoolerMissing(f"{path} does not say that it is PgBouncer ({said!r})", path)
     if version < MINIMUM:
         wanted, found = (".".join(map(str, each)) for each in (MINIMUM, version))
-        raise PoolerMissing(f"{path} is version {found}, and {wanted} or later is needed")
+        raise PoolerMissing(f"{path} is version {found}, and {wanted} or later is needed", path)
     return PoolerProgram(path.absolute(), version)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
 
 from lamplighter.compute.sql import Connection
 
@@ -33,7 +33,7 @@ FROM pg_authid
 _BATCH = 500
 
 #: Of one session only: after a restore the same transaction numbers may stand for other roles.
-Digest = tuple[Any, ...]
+Digest = tuple[int, Decimal | None, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,10 @@ class Gateway(Protocol):
         ...
 
     async def drop_door(self, endpoint_id: str) -> None:
-        """The endpoint is gone: its connections are cut, its ports are free. No error if it is not known."""
+        """The endpoint is gone: its connections are cut, its ports are free. No error if it is not known.
+
+        Raises Unavailable as `set_door` does.
+        """
         ...
 
     def refuse(self, endpoint_id: str, error: str) -> None:

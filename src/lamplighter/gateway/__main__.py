@@ -11,16 +11,15 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import structlog
 import uvloop
 
-from lamplighter.gateway.errors import SocketTaken
+from lamplighter.gateway.errors import RelayFailed, SocketTaken
 from lamplighter.gateway.front import Patience
 from lamplighter.gateway.gate import Gate
 from lamplighter.gateway.logs import LogFile
-from lamplighter.gateway.relaying import RelayFailed
 
 log = structlog.get_logger("lamplighter.gateway")
 
@@ -63,7 +62,7 @@ async def _run(options: argparse.Namespace, log_file: LogFile | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, terminated.set)
     log.info("gateway.started", pid=os.getpid(), socket=str(options.socket))
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(one.wait()) for one in (terminated, gate.drained)]
+    waiting: list[asyncio.Task[Literal[True]]] = [asyncio.create_task(one.wait()) for one in (terminated, gate.drained)]
     keeping = None if log_file is None else asyncio.create_task(log_file.keep())
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if terminated.is_set():
@@ -85,18 +84,7 @@ def _raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _Sink:
-    """Standard error, as it is when something is written."""
-
-    def write(self, text: str) -> None:
-        sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
 def _configure_logs(level: str) -> None:
-    sink: Any = _Sink()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -106,7 +94,7 @@ def _configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sink),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
 
 

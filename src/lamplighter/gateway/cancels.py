@@ -1,9 +1,10 @@
-"""Cancel requests: brought to the compute whose session they name, as far as that can be known.
+"""Cancel requests: brought to the compute or pooler whose session they name, as far as that can be known.
 
-On a port of its own a request goes to that compute. On the domain's port it comes without TLS from libpq up to 16 and
-most drivers, so that nothing names the endpoint. Sessions whose TLS ended here are remembered by pid and secret. For
-others, whose bytes the gateway cannot read, the request is brought to all awake computes, `MOST` at most: only the one
-that gave out the secret acts on it (32 bits at least, and Postgres answers nothing), and the rest drop it.
+On an endpoint's own port that is its compute, or its pooler. On the domain's port a request comes without TLS from
+psql and most drivers (libpq has another way since 17, which they do not use), so that nothing names the endpoint.
+Sessions whose TLS ended here are remembered by pid and secret. For others, whose bytes the gateway cannot read, the
+request is brought to the computes and poolers of all endpoints that have a connection from its address, and to others
+up to `MOST`: only the one that gave out the secret acts on it (32 bits at least), and the rest drop it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 from lamplighter.gateway.ports import Backend
 from lamplighter.gateway.streams import Stream, connect
 from lamplighter.gateway.wire.startup import CancelRequest, render_cancel
 
-#: Computes that one request is brought to: what it costs them is a fork each.
+#: Computes and poolers that one request is brought to at a time, and in all but for those that its sender has
+#: connections to: what it costs a compute is a fork, as that connection did.
 MOST = 64
 _SECONDS = 5.0
 #: Requests that are brought to many computes, at one time: guessing secrets by this way is slow.
@@ -25,6 +27,9 @@ _AT_ONCE = 2
 #: Requests that wait for that, and for how many seconds: what comes beyond is dropped, as Postgres promises nothing.
 _QUEUE = 32
 _TURN_SECONDS = 5.0
+
+#: Computes and poolers that run: those with a connection from the sender's address, and others.
+Awake = tuple[Sequence[Backend], Sequence[Backend]]
 
 
 class Cancels:
@@ -41,7 +46,7 @@ class Cancels:
     def forget(self, request: CancelRequest) -> None:
         self._backends.pop((request.pid, request.secret), None)
 
-    async def anywhere(self, request: CancelRequest, awake: Iterable[Backend]) -> None:
+    async def anywhere(self, request: CancelRequest, awake: Callable[[], Awake]) -> None:
         """Bring it to the session's backend, or to `awake` ones if the session is not known."""
         known = self._backends.get((request.pid, request.secret))
         if known is not None:
@@ -50,7 +55,10 @@ class Cancels:
         if self._queued >= _QUEUE or not await self._turn():
             return
         try:
-            await asyncio.gather(*(forward(backend, render_cancel(request)) for backend in list(awake)[:MOST]))
+            near, others = awake()
+            asked = [*near, *others[: max(0, MOST - len(near))]]
+            for at in range(0, len(asked), MOST):
+                await asyncio.gather(*(forward(backend, render_cancel(request)) for backend in asked[at : at + MOST]))
         finally:
             self._wide.release()
 
@@ -67,7 +75,7 @@ class Cancels:
 
 async def forward(backend: Backend, packet: bytes) -> None:
     """Bring a request, and wait until it has been dealt with: the client's next statement must not be hit."""
-    with contextlib.suppress(OSError, TimeoutError):
+    with contextlib.suppress(OSError):
         stream = Stream(await connect(backend))
         try:
             async with asyncio.timeout(_SECONDS):

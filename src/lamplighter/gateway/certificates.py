@@ -105,7 +105,7 @@ def _load(certificate: Path, key: Path) -> Served:
 
 def _binding_of(leaf: bytes) -> bytes | None:
     try:
-        # Here, because a gateway that starts has clients that are refused until it listens.
+        # Here, because clients wait for a gateway that starts.
         from lamplighter.gateway.binding import tls_server_end_point  # noqa: PLC0415
 
         return tls_server_end_point(leaf)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ class Talk:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await self._read()
-        except (TimeoutError, HandshakeFailed, WireError, OSError, ssl.SSLError) as error:
+        except (HandshakeFailed, WireError, OSError) as error:
             raise BackendFailed(f"the compute gave no answer to a login: {error!r}") from error
 
     async def _read(self) -> Message:
@@ -140,7 +139,7 @@ class EndedTls:
         if password is not None:
             client = scram.Client(nonce=_nonce(), password=password)
         elif reached.backend.tls:
-            await backend.send(packet)
+            await _say(backend, packet)
             return login
         else:
             client, final = await self._prove(visitor, startup, reached.place)
@@ -197,7 +196,7 @@ async def _log_in(login: Login, startup: bytes, client: scram.Client, final: byt
     """
     talk = Talk(login.backend)
     proven = False
-    await login.backend.send(startup)
+    await _say(login.backend, startup)
     while True:
         message = await talk.next()
         if message.kind == b"E":
@@ -210,7 +209,7 @@ async def _log_in(login: Login, startup: bytes, client: scram.Client, final: byt
             asked = messages.parse_authentication(message.body)
             if asked.code == messages.AUTH_OK:
                 break
-            await login.backend.send(await _answer(client, asked))
+            await _say(login.backend, await _answer(client, asked))
             # Its signature has been looked at: what is wrong raises.
             proven = asked.code == messages.AUTH_SASL_FINAL
         elif message.kind != b"N":
@@ -220,6 +219,14 @@ async def _log_in(login: Login, startup: bytes, client: scram.Client, final: byt
     talk.end()
     async with visitor.in_time():
         await login.client.send(final + messages.authentication_ok())
+
+
+async def _say(backend: Stream, words: bytes) -> None:
+    """To a compute. Raises BackendFailed where it has left: the client is to hear of that."""
+    try:
+        await backend.send(words)
+    except OSError as error:
+        raise BackendFailed(f"the compute left while a client logged in: {error!r}") from error
 
 
 async def _answer(client: scram.Client, asked: messages.Authentication) -> bytes:
@@ -257,7 +264,7 @@ class Session(Pump):
 
     def __init__(self, login: Login, cancels: Cancels) -> None:
         super().__init__(login.client, login.backend)
-        self.listen = self._until_ready
+        self.listen(self._until_ready)
         self._backend = login.reached.backend
         self._cancels = cancels
         self._frames = Frames()
@@ -277,9 +284,11 @@ class Session(Pump):
                     self._key = CancelRequest(*messages.parse_backend_key(message.body))
                     self._cancels.remember(self._key, self._backend)
                 if message.kind in (b"Z", b"K"):
-                    self.listen = None
+                    self._hear_no_more()
                     break
         except WireError:
-            self.listen = None
-        if self.listen is None:
-            self._frames.rest()
+            self._hear_no_more()
+
+    def _hear_no_more(self) -> None:
+        self.listen(None)
+        self._frames.rest()

@@ -4,6 +4,9 @@ GatewayError
 ├── SocketTaken      another gateway has the link's socket
 ├── LinkRefused      who connected to the link is not the user that the gateway runs as
 ├── SpawnFailed      a gateway that was started did not answer
+├── RelayError       the relay could not do what was asked
+│   ├── RelayFailed  it did not start
+│   └── RelayGone    it has ended, or was closed
 ├── Refused          a client gets an error of Postgres and goes (`refusal` is what it is told)
 └── HandshakeFailed  a peer spoke no protocol of ours, was too slow, or left
     └── BackendFailed    a compute or pooler did not speak as it should
@@ -41,6 +44,18 @@ class SpawnFailed(GatewayError):
     def __init__(self, why: str, log: Path) -> None:
         self.log = log
         super().__init__(f"The gateway did not start: {why}; see {log}.")
+
+
+class RelayError(GatewayError):
+    """The relay could not do what was asked."""
+
+
+class RelayFailed(RelayError):
+    """The relay did not start."""
+
+
+class RelayGone(RelayError):
+    """The relay has ended: start another."""
 
 
 class Refused(GatewayError):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,12 +25,12 @@ from lamplighter.gateway.admission import (
     is_loopback,
     may_wait,
 )
-from lamplighter.gateway.cancels import Cancels, forward
+from lamplighter.gateway.cancels import Awake, Cancels, forward
 from lamplighter.gateway.certificates import POSTGRES, Certificates
 from lamplighter.gateway.ended_tls import EndedTls, Session, stripped
 from lamplighter.gateway.errors import BackendFailed, HandshakeFailed, Refused
-from lamplighter.gateway.ports import Backend
-from lamplighter.gateway.reaching import FirstWords, Reach, Reached, ask_tls, nothing
+from lamplighter.gateway.ports import Backend, Route
+from lamplighter.gateway.reaching import FirstWords, Reach, Reached, ask_tls, no_first_words
 from lamplighter.gateway.refusals import Refusal
 from lamplighter.gateway.relays import Relays
 from lamplighter.gateway.routes import Place, RouteTable
@@ -57,7 +56,8 @@ class Patience:
 
 #: A request carries a password.
 HTTPS_ONLY = (
-    b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    b"HTTP/1.1 403 Forbidden\r\naccess-control-allow-origin: *\r\ncontent-type: application/json\r\n"
+    b"connection: close\r\n\r\n"
     b'{"message": "connection is insecure (use https)"}\n'
 )
 
@@ -108,7 +108,8 @@ class Front:
         self.sessions: dict[int, Session] = {}
 
     @property
-    def handshakes(self) -> int:
+    def on_their_way(self) -> int:
+        """How many shake hands, or wait for an endpoint."""
         return len(self._visitors)
 
     def accept(self, sock: socket.socket, address: str | None, port: int) -> None:
@@ -188,7 +189,7 @@ class Front:
         with self._places.waiting_at(visitor, place.endpoint_id):
             yield
 
-    async def _reach_for(self, visitor: Visitor, place: Place, first: FirstWords = nothing) -> Reached:
+    async def _reach_for(self, visitor: Visitor, place: Place, first: FirstWords = no_first_words) -> Reached:
         with self._waiting(visitor, place):
             return await self._reach.to(place, visitor.address, first, payer=visitor.payer)
 
@@ -206,11 +207,14 @@ class Front:
             reason = "wrong_password" if isinstance(error, PasswordFailed) else "garbage"
             self._ledger.refused(reason)
             await self._tell(visitor, Refusal(reason, error.code, error.message, error.detail or ""))
-        except (HandshakeFailed, OSError, ssl.SSLError) as error:
+        except (HandshakeFailed, OSError) as error:
             self._ledger.refused("handshake_failed")
             log.debug("gateway.handshake_failed", error=str(error), port=visitor.port)
         except Exception:
+            refusal = refusals.not_passed_on()
+            self._ledger.refused(refusal.reason)
             log.exception("gateway.front_failed", port=visitor.port)
+            await self._tell(visitor, refusal)
         finally:
             self._gone(visitor)
             visitor.stream.close()
@@ -305,7 +309,7 @@ class Front:
         except Refused:
             reached.close()
             raise
-        self._ledger.opened(number, reached.place.endpoint_id)
+        self._ledger.opened(number, reached.place.endpoint_id, address=visitor.address)
         first = visitor.stream.take()
         try:
             await self._relays.hand_over(
@@ -315,9 +319,13 @@ class Front:
                 to_backend=b"" if reached.said else first,
                 to_client=reached.stream.take(),
             )
-        except BaseException:
+        except BaseException as error:
             self._ledger.closed(number)
             reached.close()
+            # What it says has to be read again before it can be told why not.
+            visitor.stream.buffer[:0] = first
+            if isinstance(error, HandshakeFailed):
+                raise Refused(refusals.not_passed_on()) from error
             raise
 
     async def _hello(self, visitor: Visitor) -> Hello:
@@ -349,16 +357,12 @@ class Front:
         """To whoever runs: nobody is woken for it, and no answer is due."""
         parse_cancel(packet)
         route = self._table.get(place.endpoint_id)
-        if route is None or route.state != "awake" or not self._may_come(visitor, place):
+        if route is None or not _may_cancel(visitor, route):
             return
         backend = route.pooler if place.pooled else route.compute
         if backend is not None:
             with visitor.giving_way():
                 await forward(backend, packet)
-
-    def _may_come(self, visitor: Visitor, place: Place) -> bool:
-        route = self._table.get(place.endpoint_id)
-        return route is not None and (visitor.address is None or allowed(visitor.address, route.allowed))
 
     # The domain's port
 
@@ -368,7 +372,7 @@ class Front:
         if visitor.opening.kind is Kind.GSSENC_REQUEST:
             await visitor.refuse_gss()
         if visitor.opening.kind is Kind.SSL_REQUEST:
-            await visitor.accept_tls(self._certificates)
+            await visitor.answer_ssl_request(self._certificates)
         match visitor.opening.kind:
             case Kind.TLS_HELLO:
                 hello = await self._hello(visitor)
@@ -379,22 +383,25 @@ class Front:
                 else:
                     await self._end_tls(visitor, None)
             case Kind.CANCEL_REQUEST:
-                request = parse_cancel(await visitor.packet())
-                with visitor.giving_way():
-                    await self._cancels.anywhere(request, self._awake(visitor))
+                await self._cancel_anywhere(visitor, await visitor.packet())
             case Kind.STARTUP:
                 await self._named_in_plain(visitor)
             case _:
                 raise HandshakeFailed("the client speaks no protocol of Postgres")
 
-    def _awake(self, visitor: Visitor) -> list[Backend]:
-        return [
-            route.compute
-            for route in self._table.all()
-            if route.state == "awake"
-            and route.compute is not None
-            and (visitor.address is None or allowed(visitor.address, route.allowed))
-        ]
+    async def _cancel_anywhere(self, visitor: Visitor, packet: bytes) -> None:
+        with visitor.giving_way():
+            await self._cancels.anywhere(parse_cancel(packet), lambda: self._awake(visitor))
+
+    def _awake(self, visitor: Visitor) -> Awake:
+        used = frozenset(self._ledger.used_from(visitor.address))
+        near: list[Backend] = []
+        others: list[Backend] = []
+        for route in self._table.all():
+            if _may_cancel(visitor, route):
+                backends = (backend for backend in (route.compute, route.pooler) if backend is not None)
+                (near if route.endpoint_id in used else others).extend(backends)
+        return near, others
 
     async def _named_in_plain(self, visitor: Visitor) -> None:
         """Without TLS the endpoint can be named by `options` alone: a password is not asked for in the open."""
@@ -425,7 +432,7 @@ class Front:
         self._gone(visitor)
         number = next(self._numbers)
         session = self.sessions[number] = Session(login, self._cancels)
-        self._ledger.opened(number, login.place.endpoint_id)
+        self._ledger.opened(number, login.place.endpoint_id, address=visitor.address)
         try:
             await session.run()
         finally:
@@ -434,8 +441,7 @@ class Front:
 
     async def _cancel_within_tls(self, visitor: Visitor, place: Place | None, packet: bytes) -> None:
         if place is None:
-            with visitor.giving_way():
-                await self._cancels.anywhere(parse_cancel(packet), self._awake(visitor))
+            await self._cancel_anywhere(visitor, packet)
         else:
             await self._cancel(place, visitor, packet)
         # libpq reads to the end of the session, and takes one that is cut off for a failure.
@@ -444,8 +450,8 @@ class Front:
     # Answers
 
     async def _tell(self, visitor: Visitor, refusal: Refusal) -> None:
-        """An error that the client shows: within TLS if it wants that, and once it has said whom it is."""
-        with contextlib.suppress(HandshakeFailed, WireError, OSError, ssl.SSLError, TimeoutError):
+        """An error that the client shows: within TLS if it wants that, and once it has said who it is."""
+        with contextlib.suppress(HandshakeFailed, WireError, OSError):
             if not visitor.hears:
                 await visitor.lead_to_startup(self._certificates)
             if visitor.hears:
@@ -471,6 +477,11 @@ class Front:
         if (await visitor.next_opening()).kind is not Kind.HTTP:
             raise HandshakeFailed("the client speaks no protocol of ours")
         await self._serve_web(visitor)
+
+
+def _may_cancel(visitor: Visitor, route: Route) -> bool:
+    """Whether its endpoint runs, and lets this client in."""
+    return route.state == "awake" and (visitor.address is None or allowed(visitor.address, route.allowed))
 
 
 def _first(visitor: Visitor) -> FirstWords:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import structlog
 from lamplighter import __version__
 from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.front import Front, Patience
-from lamplighter.gateway.keeping import NAME, Keep
+from lamplighter.gateway.keeping import KeptListeners
 from lamplighter.gateway.link_server import LinkServer
 from lamplighter.gateway.listeners import Listeners
 from lamplighter.gateway.logs import LogFile
@@ -37,6 +36,7 @@ from lamplighter.gateway.ports import (
 from lamplighter.gateway.relaying import Ended
 from lamplighter.gateway.relays import Relays
 from lamplighter.gateway.routes import Change, RouteTable
+from lamplighter.gateway.spawning import Paths
 from lamplighter.gateway.traffic import Ledger
 from lamplighter.gateway.verifiers import Verifiers
 from lamplighter.gateway.waking import Waker
@@ -71,6 +71,8 @@ class Gate:
         self._verifiers = Verifiers(self._ask_verifier, lambda: self._link.connected)
         self._relays = Relays(self._on_ended)
         self._certificates = Certificates()
+        self._doors: Doors | None = None
+        self._web = WebLater(self._make_web)
         self.front = Front(
             table=self._table,
             waker=self._waker,
@@ -78,16 +80,15 @@ class Gate:
             relays=self._relays,
             certificates=self._certificates,
             verifiers=self._verifiers,
+            web=self._web,
             patience=patience,
             ended=self._on_session_ended,
         )
         #: Doors for our own programs, which only our user can open.
-        self._unix = socket_path.with_name(socket_path.name + ".d")
+        paths = Paths(socket_path)
+        self._unix = paths.doors
         self._unix_doors = Listeners(self.front.accept, address=str(self._unix))
-        self._doors: Doors | None = None
-        self._web = WebLater(self._make_web)
-        self.front.web = self._web
-        self._keep = Keep(self._unix / NAME)
+        self._keep = KeptListeners(paths.keep)
         self._listeners = Listeners(self.front.accept, keep=self._keep)
         self._reporting: asyncio.Task[None] | None = None
 
@@ -135,12 +136,11 @@ class Gate:
             with contextlib.suppress(OSError):
                 self._unix.rmdir()
 
-    def _make_web(self, module: ModuleType) -> Web:
-        self._doors = module.Doors(
-            self._table, address=self._listening.address, unix=self._unix, admit=self._waker.admit
-        )
-        web: Web = module.Web(self._doors)
-        return web
+    def _make_web(self, _module: ModuleType) -> Web:
+        from lamplighter.gateway.web import Doors, Web  # noqa: PLC0415 - loaded by now, in a thread
+
+        self._doors = Doors(self._table, address=self._listening.address, unix=self._unix, admit=self._waker.admit)
+        return Web(self._doors)
 
     def _close_doors(self) -> None:
         self._listeners.close_all()
@@ -165,7 +165,7 @@ class Gate:
             case SetRoute(seq=seq, route=route):
                 problems = self._on_change(self._table.set(route))
                 self._told(route)
-                self._link.send(Done(seq, problems))
+                self._link.send(Done(seq, (*problems, *self._table.conflicts_of(route))))
             case DropRoute(seq=seq, endpoint_id=endpoint_id):
                 self._link.send(Done(seq, self._on_change(self._table.drop(endpoint_id))))
             case WakeFailed():
@@ -185,7 +185,7 @@ class Gate:
                 self.drain()
 
     def _on_hello(self, hello: Hello) -> None:
-        self._link.send(Welcome(__version__, os.getpid(), self._relays.kind))
+        self._link.send(Welcome(__version__))
         if hello.version != __version__:
             # It will have us drain, and start one of its own.
             log.warning("gateway.other_version", ours=__version__, theirs=hello.version)
@@ -245,6 +245,10 @@ class Gate:
         return self._link.send(AskVerifier(ask, endpoint_id, role))
 
     def _on_ended(self, ended: Ended) -> None:
+        if ended.reason == "exhausted":
+            self._ledger.refused("relay_full")
+        else:
+            log.debug("gateway.connection_ended", number=ended.id, reason=ended.reason)
         self._on_session_ended(ended.id, ended.in_, ended.out)
 
     def _on_session_ended(self, number: int, in_: int, out: int) -> None:
@@ -253,7 +257,7 @@ class Gate:
         self._look_drained()
 
     def _look_drained(self) -> None:
-        if self._draining and not self._ledger.connections and not self.front.handshakes:
+        if self._draining and not self._ledger.connections and not self.front.on_their_way:
             self.drained.set()
 
     async def _report(self) -> None:

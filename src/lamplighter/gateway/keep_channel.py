@@ -1,6 +1,7 @@
 """One end of the channel that listening sockets are passed through: messages in order, each with one socket at most.
 
-Nothing here blocks: what the peer does not take yet is queued, as a duplicate that is closed once it is sent.
+Nothing here blocks: what the peer does not take yet is queued. The kernel makes the duplicate when a message is sent,
+so that thousands that wait take no descriptors of ours.
 """
 
 from __future__ import annotations
@@ -8,22 +9,17 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import errno
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 
 from lamplighter.gateway.keep_protocol import LARGEST, MOST, At, Kind, pack, unpack
+from lamplighter.gateway.relaying import RETRY, SHORT
 
-_PEER = struct.Struct("3i")
 _FD = array.array("i").itemsize
 #: Messages read in a row before other work of the loop gets its turn.
 _BATCH = 64
-#: Seconds until another try when more fds are on their way than the kernel lets one user have (ETOOMANYREFS).
-_RETRY = 0.02
-_SHORT = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
 
 
 def listens(sock: socket.socket, at: At) -> bool:
@@ -36,12 +32,6 @@ def listens(sock: socket.socket, at: At) -> bool:
             and sock.getsockname()[1] == at.port
         )
     return False
-
-
-def is_ours(peer: socket.socket) -> bool:
-    """Whether the process at the other end runs as our user."""
-    _pid, uid, _gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return bool(uid == os.geteuid())
 
 
 class Channel:
@@ -60,18 +50,18 @@ class Channel:
         self._heard = heard
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[bytes, int | None]] = deque()
+        self._queue: deque[tuple[bytes, socket.socket | None]] = deque()
         self._waiting = False
         self._open = True
         sock.setblocking(False)
         self._loop.add_reader(sock, self._on_readable)
 
     def send(self, kind: Kind, at: At | None = None, sock: socket.socket | None = None) -> None:
-        """Raises OSError when there is no descriptor for a duplicate of `sock`, and ValueError as `pack`."""
+        """Raises ValueError as `pack`. If `sock` is closed before its turn comes, that message is left out."""
         if not self._open:
             return
         message = pack(kind) if at is None else pack(kind, at)
-        self._queue.append((message, None if sock is None else os.dup(sock.fileno())))
+        self._queue.append((message, sock))
         if len(self._queue) > 2 * MOST:
             # Somebody who reads nothing: without a channel both go on as if there had never been one.
             self._end()
@@ -86,9 +76,6 @@ class Channel:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
-        for _, fd in self._queue:
-            if fd is not None:
-                os.close(fd)
         self._queue.clear()
 
     def _end(self) -> None:
@@ -102,23 +89,24 @@ class Channel:
             return
         self._loop.remove_writer(self._sock)
         while self._queue:
-            message, fd = self._queue[0]
-            rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+            message, sock = self._queue[0]
             try:
-                self._sock.sendmsg([message], rights)
+                if sock is None:
+                    self._sock.sendmsg([message])
+                elif sock.fileno() >= 0:
+                    fds = array.array("i", [sock.fileno()])
+                    self._sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
             except BlockingIOError:
                 self._waiting = True
                 self._loop.add_writer(self._sock, self._flush)
                 return
             except OSError as error:
-                if error.errno in _SHORT:
+                if error.errno in SHORT:
                     self._waiting = True
-                    self._loop.call_later(_RETRY, self._flush)
+                    self._loop.call_later(RETRY, self._flush)
                 # else the peer is gone, which the reader learns too
                 return
             self._queue.popleft()
-            if fd is not None:
-                os.close(fd)
 
     def _on_readable(self) -> None:
         for _ in range(_BATCH):

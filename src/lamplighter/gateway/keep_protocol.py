@@ -2,7 +2,7 @@
 
 A message is `HEADER` (kind, port), then the address in UTF-8, as the listener was told it. To the front:
 
-- OFFER: what a front that is no more listened on; SCM_RIGHTS [the socket]
+- OFFER: what a front that has ended listened on; SCM_RIGHTS [the socket]
 - OFFERED, without address and port: that was all
 
 To the platform:
@@ -22,6 +22,8 @@ HEADER = struct.Struct("=II")
 #: Bytes of the longest address: an IPv6 one with its zone takes no more than some sixty.
 LONGEST_ADDRESS = 255
 LARGEST = HEADER.size + LONGEST_ADDRESS
+#: How long clients wait in a backlog for a front that does not come: as long as for a compute that does not.
+PATIENCE_SECONDS = 60.0
 #: Most listening sockets that are kept; those beyond are bound anew by the next front.
 MOST = 16_384
 

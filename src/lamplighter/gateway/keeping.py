@@ -14,25 +14,28 @@ from pathlib import Path
 
 import structlog
 
-from lamplighter.gateway.keep_channel import Channel, is_ours, listens
-from lamplighter.gateway.keep_protocol import At, Kind
+from lamplighter.gateway.keep_channel import Channel, listens
+from lamplighter.gateway.keep_protocol import PATIENCE_SECONDS, At, Kind
+from lamplighter.gateway.peers import is_ours
 
 log = structlog.get_logger("lamplighter.gateway")
 
-#: The name of the Unix socket, in the directory of a gateway's own doors.
-NAME = "keep"
 
+class KeptListeners:
+    """Implements `ListenerStore`. A platform that connects takes the place of the former one, and is told all.
 
-class Keep:
-    """Implements `listeners.Keep`. A platform that connects takes the place of the former one, and is told all."""
+    What is offered is given up after `patience` seconds without routes: the platform may have been killed in between.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience: float = PATIENCE_SECONDS) -> None:
         self._path = path
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._server: socket.socket | None = None
         self._channel: Channel | None = None
         self._listening: dict[At, socket.socket] = {}
         self._offered: dict[At, socket.socket] = {}
+        self._settling: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Nothing is kept if that fails."""
@@ -83,6 +86,9 @@ class Keep:
 
     def settle(self) -> None:
         """All routes are known: what was offered and no route asks for is given up."""
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         for at, sock in self._offered.items():
             # The platform has it as well, and a client that comes meanwhile is not to wait for nobody.
             with contextlib.suppress(OSError):
@@ -95,7 +101,7 @@ class Keep:
         if self._channel is not None:
             try:
                 self._channel.send(Kind.HOLD, at, sock)
-            except (OSError, ValueError) as error:
+            except ValueError as error:
                 log.warning("gateway.port_not_kept", address=at.address, port=at.port, error=str(error))
 
     def _give_up(self, at: At) -> None:
@@ -129,6 +135,8 @@ class Keep:
             if (former := self._offered.pop(at, None)) is not None:
                 former.close()
             self._offered[at] = sock
+            if self._settling is None:
+                self._settling = self._loop.call_later(self._patience, self.settle)
             return
         if sock is not None:
             sock.close()

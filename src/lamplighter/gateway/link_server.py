@@ -1,6 +1,6 @@
 """The gateway's end of the link: a Unix socket of mode 0600, one platform at a time, a new one in place of the former.
 
-Who connects must be the user that the gateway runs as: file modes alone have been wrong before.
+Who connects must be the user that the gateway runs as.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +17,12 @@ import structlog
 
 from lamplighter.gateway import link
 from lamplighter.gateway.errors import LinkRefused, SocketTaken
+from lamplighter.gateway.peers import peer_of
 from lamplighter.gateway.ports import Hello, ToGateway, ToPlatform
+from lamplighter.gateway.spawning import Paths
 
 log = structlog.get_logger("lamplighter.gateway")
 
-_PEER = struct.Struct("3i")
 #: Most that waits for a platform that does not read: then it is taken for gone, and learns all when it connects anew.
 _UNREAD = 64 * 1024 * 1024
 
@@ -136,15 +136,14 @@ class LinkServer:
 
 
 def _check_peer(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
-    _pid, uid, _gid = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    uid = peer_of(writer.get_extra_info("socket")).uid
     if uid != os.geteuid():
         raise LinkRefused(f"User {uid} connected to the link, which belongs to user {os.geteuid()}.")
 
 
 def _lock(path: Path) -> int:
     """Held as long as the socket is ours; the kernel lets it go when we die."""
-    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(Paths(path).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

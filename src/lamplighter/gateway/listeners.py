@@ -46,7 +46,7 @@ def tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class Keep(Protocol):
+class ListenerStore(Protocol):
     """Keeps duplicates of listening sockets, for the time in which there is no gateway. Never raises."""
 
     def take(self, address: str, port: int) -> socket.socket | None:
@@ -58,6 +58,10 @@ class Keep(Protocol):
     def closed(self, address: str, port: int) -> None: ...
 
 
+class _NotBound(Exception):
+    """A port cannot be listened on: the message is a sentence that says why."""
+
+
 @dataclass(slots=True)
 class _Port:
     number: int
@@ -67,7 +71,7 @@ class _Port:
 class Listeners:
     """Opens and closes ports on one address: an IP address, or a directory for Unix sockets as Postgres names them."""
 
-    def __init__(self, accept: Accept, *, address: str = "127.0.0.1", keep: Keep | None = None) -> None:
+    def __init__(self, accept: Accept, *, address: str = "127.0.0.1", keep: ListenerStore | None = None) -> None:
         self._accept = accept
         self._keep = keep
         self._address = address
@@ -124,10 +128,12 @@ class Listeners:
 
     def _bind(self, port: _Port) -> str | None:
         """Returns a problem."""
-        kept = None if self._keep is None else self._keep.take(self._address, port.number)
-        sock = kept or self._bind_anew(port)
-        if isinstance(sock, str):
-            return sock
+        sock = None if self._keep is None else self._keep.take(self._address, port.number)
+        if sock is None:
+            try:
+                sock = self._bind_anew(port)
+            except _NotBound as problem:
+                return str(problem)
         port.sock = sock
         if not self._paused:
             self._loop.add_reader(sock, self._on_readable, port)
@@ -135,12 +141,13 @@ class Listeners:
             self._keep.opened(self._address, port.number, sock)
         return None
 
-    def _bind_anew(self, port: _Port) -> socket.socket | str:
+    def _bind_anew(self, port: _Port) -> socket.socket:
+        """Raises _NotBound."""
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         try:
             sock = socket.socket(socket.AF_UNIX if self._unix else family, socket.SOCK_STREAM)
         except OSError as error:
-            return f"port {port.number} cannot be listened on: {error.strerror}"
+            raise _NotBound(f"port {port.number} cannot be listened on: {error.strerror}") from error
         try:
             sock.setblocking(False)
             if self._unix:
@@ -152,7 +159,7 @@ class Listeners:
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
-            return f"{self._name(port.number)} cannot be listened on: {error.strerror or error}"
+            raise _NotBound(f"{self._name(port.number)} cannot be listened on: {error.strerror or error}") from error
         return sock
 
     def _on_readable(self, port: _Port) -> None:

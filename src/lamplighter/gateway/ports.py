@@ -1,4 +1,4 @@
-"""What the gateway is told, and by whom it is told: routes, and the messages of the link.
+"""Routes, and what platform and gateway say to each other.
 
 A route is looked up, never computed: whoever sets up new kinds of hosts (read-only, a point in time) adds routes.
 """
@@ -28,7 +28,7 @@ class Route:
 
     `compute` is there while it is awake. `pooler` is there once somebody has asked for it by a `Wake` of an awake
     route, where the host can have one (`pools`). `allowed` None lets everybody in; else addresses,
-    `a-b` ranges and CIDR blocks, as in Neon's `allowed_ips`. `max_connections` counts relayed connections.
+    `a-b` ranges and CIDR blocks, as in Neon's `allowed_ips`. `max_connections` counts connections by the gateway.
     """
 
     endpoint_id: str
@@ -138,9 +138,9 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
+    """The answer to `Hello`: `version` is the gateway's own."""
+
     version: str
-    pid: int
-    relay: str
     kind: Literal["welcome"] = "welcome"
 
 
@@ -163,6 +163,8 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class AskVerifier:
+    """Who logs in as this role shows a proof of a password. `ask` is the number that `Verifier` answers with."""
+
     ask: int
     endpoint_id: str
     role: str

@@ -59,8 +59,8 @@ class Reached:
 FirstWords = Callable[[Backend], bytes]
 
 
-def nothing(_backend: Backend) -> bytes:
-    """First words of a client that has not spoken to a backend yet."""
+def no_first_words(_backend: Backend) -> bytes:
+    """Of a client that has not spoken to a backend yet."""
     return b""
 
 
@@ -82,7 +82,7 @@ class Reach:
         return route
 
     async def to(
-        self, place: Place, address: str | None, first: FirstWords = nothing, *, payer: str | None = None
+        self, place: Place, address: str | None, first: FirstWords = no_first_words, *, payer: str | None = None
     ) -> Reached:
         """Connect, after a wake if it takes one. Raises Refused, which says why not.
 
@@ -116,7 +116,7 @@ class Reach:
             reached = Reached(Stream(await connect(backend)), backend, place, version, said=bool(words))
         except ConnectionError:
             return None
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             raise Refused(refusals.backend_silent()) from error
         try:
             alive = not words or await reached.answers(words)
@@ -150,8 +150,8 @@ async def ask_tls(stream: Stream) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
             await stream.send(SSL_REQUEST)
             answer = await stream.exactly(1)
-    except TimeoutError:
-        raise BackendFailed("the compute gave no answer") from None
+    except (HandshakeFailed, OSError) as error:
+        raise BackendFailed(f"the compute gave no answer to a request for TLS: {error!r}") from error
     if answer != b"S" or stream.buffer:
         raise BackendFailed("the compute has no TLS, though its route says so")
 
@@ -164,14 +164,14 @@ class _ToCompute(TlsStream):
 
 
 async def with_tls(reached: Reached, certificates: Certificates) -> TlsStream:
-    """The stream of a backend, within TLS. Raises BackendFailed, also for a certificate not ours; ssl.SSLError."""
+    """The stream of a backend, within TLS. Raises BackendFailed, also for a certificate not ours."""
     await ask_tls(reached.stream)
     stream = _ToCompute(reached.stream, certificates.towards_computes, server_side=False)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             await stream.handshake()
-    except TimeoutError:
-        raise BackendFailed("the compute gave no answer") from None
+    except (HandshakeFailed, OSError) as error:
+        raise BackendFailed(f"the compute did not shake hands: {error!r}") from error
     if not certificates.is_ours(stream.certificate):
         raise BackendFailed("what listens on the compute's port has another certificate than the compute")
     return stream

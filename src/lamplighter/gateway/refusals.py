@@ -67,7 +67,7 @@ def no_pooler() -> Refusal:
         "no_pooler",
         UNSUPPORTED,
         "this server runs no connection pooler for the endpoint",
-        hint="Connect to the endpoint's direct address, or install PgBouncer on the server and restart the endpoint.",
+        hint="Connect to the endpoint's direct address, or install PgBouncer on the server and restart `lamp up`.",
     )
 
 
@@ -157,6 +157,15 @@ def wake_failed(failure: WakeFailed) -> Refusal:
         failure.detail,
         failure.hint,
         elsewhere=f"{failure.message}; the server's operator finds why in the platform's log, by {failure.endpoint_id}",
+    )
+
+
+def not_passed_on() -> Refusal:
+    return Refusal(
+        "not_passed_on",
+        CANNOT_CONNECT_NOW,
+        "the gateway could not pass the connection on",
+        hint="Try again; the gateway's log on the server says why.",
     )
 
 

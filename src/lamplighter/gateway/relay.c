@@ -5,12 +5,13 @@
  * CHUNK, and nothing more is received until it is gone. The protocol of the control socket is told in relay_protocol.py.
  *
  * usage: _relay [fd of the control socket] [seconds without a byte that a connection lasts whose backend has closed]
+ *               [uid] [gid]: who to become, once root's rights are not needed any more
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ enum { HANDOVER = 1, CUT = 2, COUNTERS = 3, READY = 16, CLOSED = 17 };
 enum reason { ENDED, CLIENT_LOST, BACKEND_LOST, WAS_CUT, EXHAUSTED };
 
 enum {
+    INITIAL = 64 * 1024, /* of the protocol: most first bytes, each way */
     CHUNK = 64 * 1024,   /* bytes received at once, and most that wait for a side */
     IN_A_ROW = 4,        /* full chunks of one side before others get their turn */
     EVENTS = 256,
@@ -84,6 +86,7 @@ static uint64_t conns;
 static struct conn *soonest, *latest;      /* of deadlines */
 static struct conn *dead;                  /* freed when no event can name them any more */
 static struct conn *reports, **last_report = &reports;
+static struct conn refused;                /* in a report: one that there was no memory for */
 static struct side *again, **last_again = &again;
 
 static bool counting;        /* an answer to COUNTERS is under way */
@@ -93,7 +96,7 @@ static struct conn *count_next;
 static char buffer[CHUNK];
 static union {
     struct header header;
-    char bytes[sizeof(struct header) + 2 * CHUNK];
+    char bytes[sizeof(struct header) + 2 * INITIAL];
 } message;
 
 static void pump(struct side *from);
@@ -289,7 +292,7 @@ static void watch_control(void) {
         control = -1;
         return;
     }
-    /* Nothing more is taken on while answers wait: so many as connections is the most that can. */
+    /* Nothing more is taken on while answers wait; at most one for each connection can. */
     const uint32_t wanted = reports || counting ? EPOLLOUT : deaf ? 0 : EPOLLIN;
     if (wanted == control_interest) return;
     struct epoll_event event = {.events = wanted, .data.ptr = NULL};
@@ -305,20 +308,23 @@ static bool tell(const void *bytes, size_t length) {
     return true;
 }
 
-static bool tell_closed(uint64_t id, enum reason reason, uint64_t in, uint64_t out) {
-    const struct {
-        struct header header;
-        uint64_t in, out;
-    } closed = {{.kind = CLOSED, .a = (uint32_t)reason, .id = id}, in, out};
-    return tell(&closed, sizeof closed);
+static void report(struct conn *conn) {
+    conn->chain = NULL;
+    *last_report = conn;
+    last_report = &conn->chain;
 }
 
 static void send_reports(void) {
     while (reports) {
         struct conn *conn = reports;
-        if (!tell_closed(conn->id, conn->reason, conn->backend.taken, conn->client.taken)) return;
+        const struct {
+            struct header header;
+            uint64_t in, out;
+        } closed = {
+            {.kind = CLOSED, .a = (uint32_t)conn->reason, .id = conn->id}, conn->backend.taken, conn->client.taken};
+        if (!tell(&closed, sizeof closed)) return;
         reports = conn->chain;
-        free(conn);
+        if (conn != &refused) free(conn);
     }
     last_report = &reports;
 }
@@ -353,22 +359,20 @@ static void bury(void) {
     while (dead) {
         struct conn *conn = dead;
         dead = conn->chain;
-        conn->chain = NULL;
-        *last_report = conn;
-        last_report = &conn->chain;
+        report(conn);
     }
     send_reports();
 }
 
-static void prepare(const struct conn *conn) {
+/* The end of a backend that had much to say stays behind that while the client takes nothing. Its kernel gives up after
+ * some minutes, without a word: only an answer to keepalive tells. Unix sockets know none of these, and need none. */
+static void prepare(int fd) {
     static const int on = 1, idle = 60, interval = 10, tries = 6;
-    /* A backend on a Unix socket knows none of these, and needs none. */
-    setsockopt(conn->backend.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(conn->client.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(conn->client.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(conn->client.fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    setsockopt(conn->client.fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-    setsockopt(conn->client.fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
 }
 
 static bool watch(struct side *side) {
@@ -388,7 +392,10 @@ static void begin(uint64_t id, const int fds[2], size_t to_backend, size_t to_cl
     if (!conn) {
         close(fds[0]);
         close(fds[1]);
-        while (!tell_closed(id, EXHAUSTED, 0, 0)) poll(&(struct pollfd){.fd = control, .events = POLLOUT}, 1, -1);
+        /* Free to take: there were no reports, or this message would not have been received. */
+        refused = (struct conn){.id = id, .reason = EXHAUSTED};
+        report(&refused);
+        send_reports();
         return;
     }
     conn->id = id;
@@ -401,7 +408,8 @@ static void begin(uint64_t id, const int fds[2], size_t to_backend, size_t to_cl
     if (newest) newest->newer = conn;
     newest = conn;
     conns++;
-    prepare(conn);
+    prepare(conn->client.fd);
+    prepare(conn->backend.fd);
     if (!watch(&conn->client) || !watch(&conn->backend)) {
         end(conn, EXHAUSTED, true);
         return;
@@ -414,7 +422,7 @@ static void begin(uint64_t id, const int fds[2], size_t to_backend, size_t to_cl
 
 static void on_message(size_t length, const int fds[2]) {
     const struct header *header = &message.header;
-    if (length >= sizeof *header && header->kind == HANDOVER && header->a <= CHUNK && header->b <= CHUNK &&
+    if (length >= sizeof *header && header->kind == HANDOVER && header->a <= INITIAL && header->b <= INITIAL &&
         length == sizeof *header + header->a + header->b && !find(header->id)) {
         begin(header->id, fds, header->a, header->b);
         return;
@@ -541,10 +549,23 @@ static uint32_t raise_limit(void) {
     return capacity(files.rlim_max);
 }
 
+/* Give up root's rights, for ever. */
+static bool become(const char *user, const char *group) {
+    const bool done = setgroups(0, NULL) == 0 && setgid((gid_t)strtoul(group, NULL, 10)) == 0 &&
+                      setuid((uid_t)strtoul(user, NULL, 10)) == 0;
+    /* Others of that user may not look into it; and root still knows it by whose its files in /proc are. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    return done;
+}
+
 int main(int count, char **words) {
     control = count > 1 ? atoi(words[1]) : 3;
     if (count > 2) linger = atoi(words[2]);
     const uint32_t room = raise_limit();
+    if (count > 4 && !become(words[3], words[4])) {
+        perror("lamp-relay: another user");
+        return 2;
+    }
     prctl(PR_SET_NAME, "lamp-relay", 0, 0, 0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     poller = epoll_create1(EPOLL_CLOEXEC);

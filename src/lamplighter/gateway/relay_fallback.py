@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -58,7 +59,6 @@ class Side:
     __slots__ = (
         "conn",
         "finished",
-        "fresh",
         "hung_up",
         "lost",
         "other",
@@ -100,7 +100,7 @@ class Conn:
 
 
 class Relay:
-    """The loop and all that it knows. `control` is None once the front has closed it and heard all."""
+    """The loop and all that it knows. `control` is closed once the front has closed its end and hears nothing."""
 
     def __init__(self, control: socket.socket, linger: float) -> None:
         self.control = control
@@ -272,9 +272,10 @@ class Relay:
             return True
         try:
             self.control.send(content)
-        except BlockingIOError:
-            return False
-        except OSError:
+        except OSError as error:
+            # A host without memory may have some again.
+            if error.errno in {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}:
+                return False
             self.mute = True
         return True
 
@@ -315,7 +316,8 @@ class Relay:
             self.report(number, "exhausted", 0, 0)
             return
         conn = self.conns[number] = Conn(number, *socks)
-        _prepare(*socks)
+        for sock in socks:
+            _prepare(sock)
         try:
             for side in (conn.client, conn.backend):
                 self.poller.register(side.sock, _EDGES)
@@ -429,16 +431,19 @@ def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _prepare(client: socket.socket, backend: socket.socket) -> None:
-    for sock in (client, backend):
-        sock.setblocking(False)
-        # A backend on a Unix socket knows nothing of this, and needs nothing.
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _prepare(sock: socket.socket) -> None:
+    """Find out about peers that have vanished, and send small pieces at once.
+
+    The end of a backend that had much to say stays behind that while the client takes nothing. Its kernel gives up
+    after some minutes, without a word: only an answer to keepalive tells.
+    """
+    sock.setblocking(False)
+    # Unix sockets know none of these, and need none.
     with contextlib.suppress(OSError):
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _ALIVE:
-            client.setsockopt(socket.IPPROTO_TCP, option, value)
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def raise_limit() -> int:
@@ -451,9 +456,18 @@ def raise_limit() -> int:
     return hard
 
 
+def become(user: int, group: int) -> None:
+    """Give up root's rights, for ever; the kernel then lets nobody of that user look into it. Raises OSError."""
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+
+
 def main(words: list[str]) -> None:
     # Two a connection, and a few of our own.
     room = max(0, raise_limit() - 16) // 2
+    if len(words) > 3:
+        become(int(words[2]), int(words[3]))
     control = socket.socket(fileno=int(words[0]) if words else 3)
     Relay(control, float(words[1]) if len(words) > 1 else LINGER).serve(room)
 

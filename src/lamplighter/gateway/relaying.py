@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lamplighter.gateway.errors import GatewayError
+from lamplighter.gateway.errors import RelayFailed, RelayGone
 from lamplighter.gateway.relay_protocol import (
     BYTES,
     CLOSED,
@@ -38,27 +38,12 @@ from lamplighter.gateway.relay_protocol import (
     Reason,
 )
 
-#: Seconds until another try when more fds are on their way than the kernel lets one user have (ETOOMANYREFS).
-_RETRY = 0.02
+#: What cannot be sent now, and can later: more fds are on their way than the kernel lets one user have, or no memory.
+SHORT = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
+#: Seconds until another try then.
+RETRY = 0.02
 #: Messages read in a row before other work of the loop gets its turn.
 _BATCH = 256
-
-
-class RelayError(GatewayError):
-    """The relay could not do what was asked.
-
-    RelayError
-    ├── RelayFailed   it did not start
-    └── RelayGone     it has ended, or was closed
-    """
-
-
-class RelayFailed(RelayError):
-    """The relay did not start."""
-
-
-class RelayGone(RelayError):
-    """The relay has ended: start another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +81,12 @@ def command() -> list[str]:
         return [wanted]
     found = None if wanted == "python" else program()
     return [str(found)] if found else [sys.executable, "-m", "lamplighter.gateway.relay_fallback"]
+
+
+def _other_user() -> list[str]:
+    """Who a relay of root's is to become, as its last arguments: `LAMP_RELAY_USER=uid:gid`."""
+    wanted = os.environ.get("LAMP_RELAY_USER", "")
+    return [str(int(word)) for word in wanted.split(":", 1)] if wanted and os.geteuid() == 0 else []
 
 
 class Relay:
@@ -139,7 +130,7 @@ class Relay:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LARGEST)
         try:
             process = subprocess.Popen(  # noqa: ASYNC220 - a vfork; asyncio's would kill the relay with its loop
-                [*argv, str(theirs.fileno()), str(linger)],
+                [*argv, str(theirs.fileno()), str(linger), *_other_user()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -250,9 +241,9 @@ class Relay:
                 return
             except OSError as error:
                 self._wait_writable(False)
-                if error.errno in {errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM}:
+                if error.errno in SHORT:
                     self._writing = True
-                    self._loop.call_later(_RETRY, self._again)
+                    self._loop.call_later(RETRY, self._again)
                 # else the relay is gone, which the reader learns too, in order after the last reports
                 return
             self._queue.popleft()

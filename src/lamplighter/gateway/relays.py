@@ -10,8 +10,8 @@ from collections.abc import Callable
 import structlog
 
 from lamplighter.gateway import refusals
-from lamplighter.gateway.errors import HandshakeFailed, Refused
-from lamplighter.gateway.relaying import Ended, Relay, RelayError
+from lamplighter.gateway.errors import HandshakeFailed, Refused, RelayError
+from lamplighter.gateway.relaying import Ended, Relay
 
 log = structlog.get_logger("lamplighter.gateway")
 
@@ -29,10 +29,6 @@ class Relays:
         self._there = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
         self._ended = False
-
-    @property
-    def kind(self) -> str:
-        return self._relay.kind if self._relay else "none"
 
     async def start(self) -> None:
         """Raises RelayFailed."""

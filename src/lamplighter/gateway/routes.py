@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from lamplighter.gateway.ports import Route
 
@@ -53,10 +52,6 @@ class RouteTable:
 
     def at(self, port: int) -> Place | None:
         return self._ports.get(port)
-
-    @property
-    def ports(self) -> Mapping[int, Place]:
-        return MappingProxyType(self._ports)
 
     def set(self, route: Route) -> Change:
         """Add or replace one."""
@@ -104,9 +99,12 @@ class RouteTable:
 
     def conflicts(self) -> tuple[str, ...]:
         """Ports that an endpoint cannot have because another has them."""
+        return tuple(one for route in self._routes.values() for one in self.conflicts_of(route))
+
+    def conflicts_of(self, route: Route) -> tuple[str, ...]:
+        """The same for one that has been set."""
         return tuple(
             f"port {port} of {route.endpoint_id} belongs to {holder}"
-            for route in self._routes.values()
             for port in ports_of(route)
             if (holder := self._holder(port)) != route.endpoint_id
         )

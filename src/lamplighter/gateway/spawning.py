@@ -12,13 +12,44 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lamplighter.gateway.errors import SpawnFailed
 
 _LOOK_EVERY = 0.02
-#: Below this lie addresses of Unix sockets (sun_path).
+#: Bytes of the longest address of a Unix socket (sun_path).
 LONGEST_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """What lies beside a gateway's socket."""
+
+    socket: Path
+
+    @property
+    def doors(self) -> Path:
+        """The directory of its doors for our own programs."""
+        return self._beside(".d")
+
+    @property
+    def lock(self) -> Path:
+        """Held as long as the socket is that gateway's."""
+        return self._beside(".lock")
+
+    @property
+    def keep(self) -> Path:
+        """The socket of the channel that duplicates of its listening sockets go by."""
+        return self.doors / "keep"
+
+    @property
+    def longest(self) -> Path:
+        """The longest of all that are bound: the door at the last port."""
+        return self.doors / ".s.PGSQL.65535"
+
+    def _beside(self, ending: str) -> Path:
+        return self.socket.with_name(self.socket.name + ending)
 
 
 def command(socket_path: Path, log: Path) -> list[str]:
@@ -42,8 +73,8 @@ async def start(socket_path: Path, log: Path, *, env: Mapping[str, str] | None =
     `env` is its whole environment, ours unless given; `within` is in seconds.
     Nobody else may be starting one on this socket: the one that comes second ends with an error.
     """
-    if len(os.fsencode(socket_path)) > LONGEST_PATH:
-        raise SpawnFailed(f"the path {socket_path} is too long for a Unix socket", log)
+    if len(os.fsencode(Paths(socket_path).longest)) > LONGEST_PATH:
+        raise SpawnFailed(f"the path {socket_path} is too long for the Unix sockets beside it", log)
     try:
         process = subprocess.Popen(  # noqa: ASYNC220 - a vfork; asyncio's would kill it with the loop
             command(socket_path, log),

@@ -30,9 +30,9 @@ class Stream:
         self.buffer = bytearray()
         self._loop = asyncio.get_running_loop()
 
-    async def receive(self, size: int = SMALL) -> bytes:
+    async def receive(self) -> bytes:
         """What comes next from the peer, the buffer not counted; b"" at its end."""
-        return await self._loop.sock_recv(self.sock, size)
+        return await self._loop.sock_recv(self.sock, SMALL)
 
     async def fill(self) -> None:
         """Get more into the buffer. Raises HandshakeFailed at the peer's end."""
@@ -66,11 +66,23 @@ class Stream:
     async def linger(self) -> None:
         """Wait for the peer to close: unread bytes would turn our close into a reset, which eats what we said last."""
         await self.end()
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError):
             async with asyncio.timeout(LINGER_SECONDS):
                 for _ in range(64):
                     if not await self._loop.sock_recv(self.sock, SMALL):
                         return
+
+    def open(self, raw: bytes) -> tuple[bytes, bool]:
+        """What the peer means by these bytes, and whether it says nothing more."""
+        return raw, False
+
+    def seal(self, data: bytes) -> bytes:
+        """What to send, for the peer to read these."""
+        return data
+
+    def farewell(self) -> bytes:
+        """What to send before our side of the connection is closed."""
+        return b""
 
     def close(self) -> None:
         self.sock.close()
@@ -85,7 +97,6 @@ class TlsStream(Stream):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._incoming.write(under.take())
-        self._sending = asyncio.Lock()
 
     @property
     def alpn(self) -> str | None:
@@ -99,7 +110,7 @@ class TlsStream(Stream):
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush()
-                await self._take_in(SMALL)
+                await self._take_in()
             except ssl.SSLError:
                 # The alert that tells the peer why.
                 await self._flush()
@@ -108,15 +119,14 @@ class TlsStream(Stream):
                 await self._flush()
                 return
 
-    async def receive(self, size: int = SMALL) -> bytes:
+    async def receive(self) -> bytes:
         while True:
             try:
-                data = self._tls.read(size)
+                data = self._tls.read(SMALL)
             except ssl.SSLWantReadError:
-                if self._outgoing.pending:
-                    await self._flush()
+                await self._flush()
                 try:
-                    await self._take_in(size)
+                    await self._take_in()
                 except HandshakeFailed:
                     return b""
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -125,28 +135,47 @@ class TlsStream(Stream):
                 return data
 
     async def send(self, data: bytes) -> None:
-        self._tls.write(data)
-        await self._flush()
+        await super().send(self.seal(data))
 
     async def end(self) -> None:
-        """Say close_notify, which SSLObject puts out before it waits for the peer's."""
-        with contextlib.suppress(ssl.SSLError, OSError):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self._tls.unwrap()
-            await self._flush()
+        with contextlib.suppress(OSError):
+            await super().send(self.farewell())
         await super().end()
 
-    async def _take_in(self, size: int) -> None:
-        data = await self._loop.sock_recv(self.sock, size)
+    def open(self, raw: bytes) -> tuple[bytes, bool]:
+        self._incoming.write(raw)
+        pieces = []
+        try:
+            while piece := self._tls.read(LARGE):
+                pieces.append(piece)
+                if not (self._incoming.pending or self._tls.pending()):
+                    return b"".join(pieces), False
+        except ssl.SSLWantReadError:
+            # What TLS itself answers, such as another key, leaves with the next `seal`: so it is bounded here.
+            return b"".join(pieces), self._outgoing.pending > LARGE
+        except ssl.SSLError:
+            pass
+        return b"".join(pieces), True
+
+    def seal(self, data: bytes) -> bytes:
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def farewell(self) -> bytes:
+        # close_notify is put out before it waits for the peer's.
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        return self._outgoing.read()
+
+    async def _take_in(self) -> None:
+        data = await super().receive()
         if not data:
             raise HandshakeFailed("the peer left")
         self._incoming.write(data)
 
     async def _flush(self) -> None:
-        # Both directions may have something to send; records must leave in the order in which they were made.
-        async with self._sending:
-            while data := self._outgoing.read(LARGE):
-                await self._loop.sock_sendall(self.sock, data)
+        if self._outgoing.pending:
+            await super().send(self._outgoing.read())
 
 
 async def connect(backend: Backend) -> socket.socket:

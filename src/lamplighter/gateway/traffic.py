@@ -11,6 +11,7 @@ from lamplighter.gateway.ports import Report, Traffic
 @dataclass(slots=True)
 class _Session:
     endpoint_id: str
+    address: str | None
     in_: int = 0
     out: int = 0
 
@@ -32,6 +33,8 @@ class Ledger:
     def __init__(self) -> None:
         self._sessions: dict[int, _Session] = {}
         self._endpoints: dict[str, _Endpoint] = {}
+        #: Open connections of each endpoint, by the address that they come from.
+        self._from: dict[str | None, Counter[str]] = {}
         self._refused: Counter[str] = Counter()
 
     @property
@@ -46,8 +49,13 @@ class Ledger:
         endpoint = self._endpoints.get(endpoint_id)
         return tuple(endpoint.numbers) if endpoint else ()
 
-    def opened(self, number: int, endpoint_id: str) -> None:
-        self._sessions[number] = _Session(endpoint_id)
+    def used_from(self, address: str | None) -> tuple[str, ...]:
+        """Endpoints that have connections from this address."""
+        return tuple(self._from.get(address, ()))
+
+    def opened(self, number: int, endpoint_id: str, *, address: str | None = None) -> None:
+        self._sessions[number] = _Session(endpoint_id, address)
+        self._from.setdefault(address, Counter())[endpoint_id] += 1
         endpoint = self._endpoints.setdefault(endpoint_id, _Endpoint())
         endpoint.numbers.add(number)
         endpoint.accepted += 1
@@ -73,10 +81,19 @@ class Ledger:
         session = self._sessions.pop(number, None)
         if session is None:
             return False
+        self._left(session)
         endpoint = self._endpoints[session.endpoint_id]
         endpoint.numbers.discard(number)
         endpoint.told = False
         return not endpoint.numbers
+
+    def _left(self, session: _Session) -> None:
+        there = self._from[session.address]
+        there[session.endpoint_id] -= 1
+        if not there[session.endpoint_id]:
+            del there[session.endpoint_id]
+        if not there:
+            del self._from[session.address]
 
     def refused(self, reason: str) -> None:
         self._refused[reason] += 1

@@ -1,6 +1,6 @@
-"""Verifiers of roles, asked of the platform. While it is away the last ones that it told serve.
+"""Verifiers of roles, asked of the platform. While it is away, or does not answer, the last ones that it told serve.
 
-They are never used in its presence: a password that was changed a moment ago must not be refused.
+They are never used while it answers: a password that was changed a moment ago must not be refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from lamplighter.gateway.wire.scram import Verifier, parse_verifier
 
 #: Roles that are remembered.
 _MOST = 10_000
+#: Seconds for an answer, and where there is an earlier one.
 _PATIENCE = 10.0
+_HURRY = 1.0
 
 
 @dataclass(slots=True)
@@ -28,11 +30,17 @@ class _Asked:
 
 
 class Verifiers:
-    """`ask(number, endpoint_id, role)` tells the platform; `connected()` is whether there is one."""
+    """`ask(number, endpoint_id, role)` tells the platform; `connected()` is whether there is one.
 
-    def __init__(self, ask: Callable[[int, str, str], object], connected: Callable[[], bool]) -> None:
+    `hurry`: seconds after which an earlier answer serves.
+    """
+
+    def __init__(
+        self, ask: Callable[[int, str, str], object], connected: Callable[[], bool], *, hurry: float = _HURRY
+    ) -> None:
         self._ask = ask
         self._connected = connected
+        self._hurry = hurry
         self._asked: dict[int, _Asked] = {}
         self._number = 0
         self._remembered: OrderedDict[tuple[str, str], Verifier] = OrderedDict()
@@ -47,19 +55,22 @@ class Verifiers:
             return self._remembered[key]
         self._number += 1
         number = self._number
-        asked = self._asked[number] = _Asked(endpoint_id, role, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        asked = self._asked[number] = _Asked(endpoint_id, role, loop.create_future())
+        # Not when this login gives up: an answer that comes too late for it is remembered for the next one.
+        loop.call_later(_PATIENCE, self._asked.pop, number, None)
         self._ask(number, endpoint_id, role)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._hurry if key in self._remembered else _PATIENCE):
                 return await asked.answer
         except TimeoutError:
+            if (known := self._remembered.get(key)) is not None:
+                return known
             raise Refused(refusals.no_verifier("the control plane does not answer")) from None
-        finally:
-            del self._asked[number]
 
     def answered(self, number: int, verifier: str | None) -> None:
-        asked = self._asked.get(number)
-        if asked is None or asked.answer.done():
+        asked = self._asked.pop(number, None)
+        if asked is None:
             return
         found = None
         if verifier is not None:
@@ -69,11 +80,12 @@ class Verifiers:
                 # A password that was stored in another way: it cannot be checked here, and so lets nobody in.
                 found = None
         self._remember((asked.endpoint_id, asked.role), found)
-        asked.answer.set_result(found)
+        if not asked.answer.done():
+            asked.answer.set_result(found)
 
     def failed(self, number: int) -> None:
         """The platform cannot tell: a compute that just crashed is asleep in a moment, and woken by who is let in."""
-        asked = self._asked.get(number)
+        asked = self._asked.pop(number, None)
         if asked is None or asked.answer.done():
             return
         if (known := self._remembered.get((asked.endpoint_id, asked.role))) is not None:

@@ -116,15 +116,13 @@ class Visitor:
         async with self.in_time():
             return await self.stream.exactly(self.opening.length)
 
-    async def accept_tls(self, certificates: Certificates) -> bool:
-        """Answer an SSLRequest: the client sends its hello next, or its startup in plain text."""
+    async def answer_ssl_request(self, certificates: Certificates) -> None:
+        """The client sends its hello next, or its startup in plain text where there is no certificate."""
         await self.packet()
         self.asked_tls = True
-        served = certificates.current()
         async with self.in_time():
-            await self.stream.send(_TLS_ACCEPTED if served else _TLS_REFUSED)
+            await self.stream.send(_TLS_ACCEPTED if certificates.current() else _TLS_REFUSED)
         await self.next_opening()
-        return served is not None
 
     async def refuse_gss(self) -> None:
         """Answer a GSSENCRequest: libpq goes on with TLS, or without. Raises HandshakeFailed for a second one."""
@@ -136,7 +134,7 @@ class Visitor:
             await self.stream.send(_TLS_REFUSED)
         await self.next_opening()
 
-    async def end_tls(self, certificates: Certificates) -> TlsStream:
+    async def end_tls(self, certificates: Certificates) -> None:
         """Shake hands as the server, the client's hello being next. Raises HandshakeFailed, ssl.SSLError."""
         served = certificates.current()
         if served is None:
@@ -145,7 +143,6 @@ class Visitor:
         self.stream = stream
         async with self.in_time():
             await stream.handshake()
-        return stream
 
     async def read_startup(self) -> bytes:
         """Consume the startup packet. Raises Malformed, HandshakeFailed."""
@@ -155,7 +152,7 @@ class Visitor:
         return packet
 
     async def lead_to_startup(self, certificates: Certificates) -> bytes:
-        """Go on, ending TLS here if the client wants it, until it says whom it is or whom to cancel.
+        """Go on, ending TLS here if the client wants it, until it says who it is or whom to cancel.
 
         Returns the packet, consumed; `opening` tells which. Raises HandshakeFailed, Malformed, ssl.SSLError.
         """
@@ -163,7 +160,7 @@ class Visitor:
             opening = self.opening or await self.next_opening()
             match opening.kind:
                 case Kind.SSL_REQUEST if not self.asked_tls and self.tls is None:
-                    await self.accept_tls(certificates)
+                    await self.answer_ssl_request(certificates)
                 case Kind.GSSENC_REQUEST if self.tls is None:
                     await self.refuse_gss()
                 case Kind.TLS_HELLO if self.tls is None:

@@ -9,20 +9,6 @@ from pathlib import Path
 from lamplighter.compute.process import PROC, postgres_processes, postmasters
 
 
-class BuildInUse(Exception):
-    """Postmasters run from this build; stop them before it is removed."""
-
-    def __init__(self, major: int, users: Iterable[BuildUser]) -> None:
-        self.major = major
-        self.users = tuple(users)
-        named = ", ".join(f"process {one.pid} on {one.data_dir}" for one in self.users[:3])
-        more = f" and {len(self.users) - 3} more" if len(self.users) > 3 else ""
-        super().__init__(
-            f"PostgreSQL {major} is in use ({named}{more}); suspend these computes, or stop the platform with "
-            "`lamp down`, and try again"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class BuildUser:
     """A postmaster. `data_dir` is what it was started with."""

@@ -40,6 +40,7 @@ from lamplighter.platform.inspect import (
     catalog_conninfo,
     connect_catalog,
     find_platform,
+    gateway_has,
     read_catalog,
     read_storage,
 )
@@ -63,6 +64,8 @@ PROGRAMS = {
     "mount": "an ordinary user needs it for the overlay driver",
     "useradd": "root makes the user that Postgres runs as by it",
 }
+#: The holder of a port that is not to be had by anybody else.
+OURS = "this platform"
 _TRASH_SECONDS = 20.0
 _HOLDERS_SHOWN = 5
 
@@ -172,7 +175,10 @@ class GatewayFacts:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """All of `lamp doctor`. With a problem no platform can run here; notes only say what would be better otherwise."""
+    """All of `lamp doctor`. With a problem no platform can run here; notes only say what would be better otherwise.
+
+    `domain` is the domain's port, None without one.
+    """
 
     platform: PlatformFacts
     host: HostFacts
@@ -182,6 +188,7 @@ class Checkup:
     free_bytes: int
     reserve_bytes: int
     api: PortFacts
+    domain: PortFacts | None
     endpoints: RangeFacts
     gateway: GatewayFacts
     catalog: CatalogFacts | None
@@ -446,13 +453,25 @@ def _holder(pid: int | None) -> str:
 
 def read_api_port(settings: Settings, running: PlatformFacts, taken: dict[int, str]) -> PortFacts:
     """The API's port as the settings have it."""
-    address, port = settings.host, settings.port
-    if port == 0 or can_listen(address, port):
-        return PortFacts(address, port, free=True)
+    port = settings.port
+    if port == 0:
+        return PortFacts(settings.host, port, free=True)
     ours = running.base_url is not None and f":{port}/" in running.base_url
-    return PortFacts(
-        address, port, free=False, holder="this platform" if ours else taken.get(port, "not known by whom")
-    )
+    return _read_port(settings.host, port, ours=ours, taken=taken)
+
+
+def read_domain_port(settings: Settings, taken: dict[int, str]) -> PortFacts | None:
+    """The domain's port as the settings have it; None without a domain."""
+    if settings.domain is None:
+        return None
+    port = settings.domain_port
+    return _read_port(settings.listen, port, ours=gateway_has(settings.data_dir, port), taken=taken)
+
+
+def _read_port(address: str, port: int, *, ours: bool, taken: dict[int, str]) -> PortFacts:
+    if can_listen(address, port):
+        return PortFacts(address, port, free=True)
+    return PortFacts(address, port, free=False, holder=OURS if ours else taken.get(port, "not known by whom"))
 
 
 def read_endpoint_ports(settings: Settings, taken: dict[int, str]) -> RangeFacts:
@@ -527,7 +546,6 @@ def examine(settings: Settings, report: Report = lambda _sentence: None) -> Chec
     free, total = linux.free_bytes(Path(drivers.place))
     reserve = plan.default_reserve(total) if settings.storage_reserve is None else settings.storage_reserve
     taken = listeners()
-    api, ports = read_api_port(settings, running, taken), read_endpoint_ports(settings, taken)
     report("Trying the gateway's ways")
     gateway = read_gateway()
     report("Looking for leftovers")
@@ -540,8 +558,9 @@ def examine(settings: Settings, report: Report = lambda _sentence: None) -> Chec
         storage=storage,
         free_bytes=free,
         reserve_bytes=reserve,
-        api=api,
-        endpoints=ports,
+        api=read_api_port(settings, running, taken),
+        domain=read_domain_port(settings, taken),
+        endpoints=read_endpoint_ports(settings, taken),
         gateway=gateway,
         catalog=_catalog(settings, running),
         leftovers=leftovers,
@@ -567,13 +586,14 @@ def room_problems(checkup: Checkup, *, first_free: bool) -> list[Problem]:
                 "delete branches, or add disk space",
             )
         )
-    if not checkup.api.free and checkup.api.holder != "this platform":
-        problems.append(
-            Problem(
-                f"the API cannot listen on {checkup.api.host}:{checkup.api.port} ({checkup.api.holder})",
-                "choose another with --port, or end what has it",
+    for what, option, one in (("the API", "--port", checkup.api), ("the domain", "--domain-port", checkup.domain)):
+        if one is not None and not one.free and one.holder != OURS:
+            problems.append(
+                Problem(
+                    f"{what} cannot listen on {one.host}:{one.port} ({one.holder})",
+                    f"choose another with {option}, or end what has it",
+                )
             )
-        )
     if not first_free:
         problems.append(
             Problem(

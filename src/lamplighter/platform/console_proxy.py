@@ -170,7 +170,7 @@ class ConsoleProxy:
             pump = Pump(inner, server)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.silence) as limit:
-                    pump.listen = lambda _said: limit.reschedule(loop.time() + self._limits.silence)
+                    pump.listen(lambda _said: limit.reschedule(loop.time() + self._limits.silence))
                     await pump.run()
         finally:
             server.close()

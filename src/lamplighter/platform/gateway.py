@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -23,7 +20,7 @@ import structlog
 from lamplighter import __version__
 from lamplighter.api.errors import Unavailable
 from lamplighter.control.ports import Door
-from lamplighter.gateway import link, spawning
+from lamplighter.gateway import spawning
 from lamplighter.gateway.errors import SpawnFailed
 from lamplighter.gateway.ports import (
     AskVerifier,
@@ -44,9 +41,12 @@ from lamplighter.gateway.ports import (
     WakeFailed,
     Welcome,
 )
+from lamplighter.gateway.refusals import CANNOT_CONNECT_NOW
 from lamplighter.platform import gateway_processes
+from lamplighter.platform.errors import GatewayFailed, RedirectFailed
+from lamplighter.platform.gateway_line import LOOK_SECONDS, Line
 from lamplighter.platform.keeper import Keeper
-from lamplighter.platform.redirect import RedirectFailed, Redirects
+from lamplighter.platform.redirect import Redirects
 from lamplighter.platform.redirect_plan import Counted
 
 log = structlog.get_logger(__name__)
@@ -55,13 +55,12 @@ START_SECONDS = 30.0
 AGAIN_SECONDS = 0.5
 #: How long a change may take to be acknowledged before the request goes on without.
 TELL_SECONDS = 5.0
-CANNOT_CONNECT_NOW = "57P03"
+#: After so many looks in which a front has said nothing it hangs. It reports once a second.
+SILENT_LOOKS = 15
+#: So many for its first word: it may have been started on a host that is busy.
+GREETING_LOOKS = 10
 NO_COMPUTE = "the compute could not be started"
 NO_POOLER = "the pooler could not be started"
-
-
-class GatewayFailed(Exception):
-    """The gateway's process did not start; its log, gateway.log in the data directory's logs, tells why."""
 
 
 class Below(Protocol):
@@ -116,43 +115,28 @@ class Below(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Line:
-    """One connection to a gateway."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    pid: int
-    socket_path: Path
-
-    def send(self, message: ToGateway) -> None:
-        # uvloop raises for one whose peer has just died, which `_listen` is about to be told.
-        if not self.writer.is_closing():
-            self.writer.write(link.to_gateway(message))
-
-    async def receive(self) -> ToPlatform | None:
-        """None at the end of the line. Raises ValueError."""
-        line = await self.reader.readline()
-        return link.read_by_platform(line) if line.endswith(b"\n") else None
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 class LocalGateway:
-    """Implements `control.ports.Gateway`. `run()` is its life; before `start()` has returned nothing is told."""
+    """Implements `control.ports.Gateway`. Before `start()` has returned nothing is told."""
 
     def __init__(
-        self, *, run_dir: Path, log_file: Path, listening: Listening, below: Below, redirects: Redirects | None = None
+        self,
+        *,
+        run_dir: Path,
+        log_file: Path,
+        listening: Listening,
+        below: Below,
+        redirects: Redirects | None = None,
+        endpoint_connections: int,
     ) -> None:
         self._run_dir = run_dir
         self._log_file = log_file
         self._listening = listening
         self._below = below
         self._redirects = redirects
+        self._endpoint_connections = endpoint_connections
         self._keeper = Keeper()
         self._doors: dict[str, Door] = {}
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._seq = 0
         self._waiting: dict[int, asyncio.Future[tuple[str, ...]]] = {}
         self._asleep_since: dict[str, float] = {}
@@ -161,7 +145,6 @@ class LocalGateway:
         self._allowed: dict[str, tuple[str, ...] | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._retired = False
-        self.relay = ""
 
     @property
     def doors(self) -> Mapping[str, Door]:
@@ -171,8 +154,7 @@ class LocalGateway:
     @property
     def doors_dir(self) -> Path | None:
         """Where the gateway's doors for our own programs are, sockets named by the port; None while it is away."""
-        path = None if self._line is None else self._line.socket_path
-        return None if path is None else path.with_name(path.name + ".d")
+        return None if self._line is None else spawning.Paths(self._line.socket_path).doors
 
     # Telling
 
@@ -193,7 +175,7 @@ class LocalGateway:
                 # Not before those who wait: nft takes longer than to let them in by the relay.
                 self._spawn_task(self._lead(self._redirects, endpoint_id))
             else:
-                await self._lead_no_more(self._redirects, route)
+                await _unlead(self._redirects.set(route))
             self._allowed[endpoint_id] = route.allowed
         await self._tell(lambda seq: SetRoute(seq, route))
 
@@ -206,18 +188,11 @@ class LocalGateway:
             except RedirectFailed as error:
                 log.warning("gateway.not_redirected", endpoint_id=endpoint_id, error=str(error))
 
-    async def _lead_no_more(self, redirects: Redirects, route: Route) -> None:
-        """Raises Unavailable when connections would still be led where they must not be."""
-        try:
-            await redirects.set(route)
-        except RedirectFailed as error:
-            raise Unavailable(str(error)) from error
-
     async def drop_door(self, endpoint_id: str) -> None:
         self._asleep_since.pop(endpoint_id, None)
         self._allowed.pop(endpoint_id, None)
         if self._redirects is not None:
-            await self._redirects.remove(endpoint_id)
+            await _unlead(self._redirects.remove(endpoint_id))
         if (door := self._doors.pop(endpoint_id, None)) is not None:
             if self._line is None:
                 self._keeper.give_up((door.port, door.pooler_port))
@@ -256,6 +231,7 @@ class LocalGateway:
             pooler=pooler,
             allowed=door.allowed,
             pools=self._below.pools,
+            max_connections=self._endpoint_connections,
         )
 
     async def _tell(self, message: Callable[[int], ToGateway]) -> None:
@@ -274,20 +250,30 @@ class LocalGateway:
         except TimeoutError:
             # Told everything anew, it cannot be left with what was meant to be changed.
             log.warning("gateway.slow", seconds=TELL_SECONDS)
-            line.close()
+            line.abort()
         finally:
             self._waiting.pop(seq, None)
 
     # The line
 
     async def start(self, doors: Iterable[Door] = ()) -> None:
-        """Find the gateway or start one, and tell it everything. Raises `GatewayFailed`."""
+        """Find the gateway or start one, and tell it everything.
+
+        Raises `GatewayFailed`, and `RedirectFailed` when the kernel still leads to ports of a platform before this one.
+        """
         self._doors = {door.endpoint_id: door for door in doors}
         if self._redirects is not None:
             # Before any compute is started: what a platform that is no more has left may lead to its port.
-            await self._redirects.replace_all(self._route(door) for door in self._doors.values())
+            await self._lead_anew(self._redirects)
         await self._take(await self._adopt() or await self._spawn())
-        await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
+
+    async def _lead_anew(self, redirects: Redirects) -> None:
+        try:
+            await redirects.replace_all(self._route(door) for door in self._doors.values())
+        except RedirectFailed as error:
+            await redirects.withdraw()
+            log.warning("redirect.unavailable", why=error.why, instead="connections go by the relay")
+            self._redirects = None
 
     async def count_redirected(self) -> None:
         """Tell below what went past the gateway since the last time, and have it count who is connected."""
@@ -314,37 +300,49 @@ class LocalGateway:
             line.close()
         await gateway_processes.end(self._run_dir, also=[line.pid] if line is not None else [])
 
-    async def _take(self, line: _Line) -> None:
+    async def _take(self, line: Line) -> None:
         # Before its first route: from then on it listens.
         await self._keeper.meet(line.socket_path, line.pid)
         self._line = line
         self._spawn_task(self._listen(line))
+        if self._retired:
+            line.send(Drain())
+        else:
+            await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
 
     def _spawn_task(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _listen(self, line: _Line) -> None:
+    async def _listen(self, line: Line) -> None:
+        hangs = await self._hear_out(line)
+        line.abort()
+        if self._line is line:
+            self._line = None
+            self._forget_waiting()
+            if not self._retired:
+                if hangs:
+                    await self._end_hung(line, silent_for=SILENT_LOOKS * LOOK_SECONDS)
+                await self._again()
+
+    async def _hear_out(self, line: Line) -> bool:
+        """To the end of the line. Whether there was none, and the front hangs."""
         while True:
             try:
-                message = await line.receive()
+                message = await line.receive(looks=SILENT_LOOKS)
+            except TimeoutError:
+                return True
             except (ValueError, OSError) as error:
                 log.warning("gateway.unreadable", error=str(error))
-                message = None
+                return False
             if message is None:
-                break
+                return False
             try:
                 self._heard(line, message)
             except Exception:
                 # One message that we cannot deal with must not make us deaf for all others.
                 log.exception("gateway.message_failed", kind=message.kind)
-        line.close()
-        if self._line is line:
-            self._line = None
-            self._forget_waiting()
-            if not self._retired:
-                await self._again()
 
     def _forget_waiting(self) -> None:
         for done in self._waiting.values():
@@ -355,7 +353,7 @@ class LocalGateway:
         """The gateway has ended, or the line broke."""
         log.warning("gateway.lost")
         self._below.lost()
-        while True:
+        while not self._retired:
             try:
                 line = await self._adopt() or await self._spawn()
             except Exception as error:  # noqa: BLE001 - nobody else would ever start one again
@@ -363,10 +361,9 @@ class LocalGateway:
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             await self._take(line)
-            await self._tell(lambda seq: SetRoutes(seq, tuple(self._route(door) for door in self._doors.values())))
             return
 
-    def _heard(self, line: _Line, message: ToPlatform) -> None:
+    def _heard(self, line: Line, message: ToPlatform) -> None:
         match message:
             case Done(seq, problems):
                 done = self._waiting.get(seq)
@@ -417,7 +414,7 @@ class LocalGateway:
         else:
             await self.tell_again(endpoint_id)
 
-    async def _answer(self, line: _Line, ask: AskVerifier) -> None:
+    async def _answer(self, line: Line, ask: AskVerifier) -> None:
         try:
             answer = Verifier(ask.ask, await self._below.verifier(ask.endpoint_id, ask.role))
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
@@ -427,18 +424,18 @@ class LocalGateway:
 
     # The process
 
-    async def _adopt(self) -> _Line | None:
+    async def _adopt(self) -> Line | None:
         """A gateway that an earlier platform left; those of another release are told to end when they are empty."""
-        found: _Line | None = None
+        found: Line | None = None
         await asyncio.to_thread(gateway_processes.sweep, self._run_dir)
         for path in sorted(self._run_dir.glob(gateway_processes.SOCKETS)):
             try:
-                line = await self._connect(path)
+                line = await Line.connect(path)
             except OSError:
                 continue
             welcome = await self._greet(line)
             if welcome is not None and welcome.version == __version__ and found is None:
-                found, self.relay = line, welcome.relay
+                found = line
             else:
                 line.send(Drain())
                 with contextlib.suppress(OSError):
@@ -446,36 +443,45 @@ class LocalGateway:
                 line.close()
         return found
 
-    async def _spawn(self) -> _Line:
+    async def _spawn(self) -> Line:
         path = self._run_dir / f"gateway-{uuid4().hex[:8]}.sock"
         env = gateway_processes.environment(self._run_dir, os.environ)
         try:
             await spawning.start(path, self._log_file, env=env, within=START_SECONDS)
-            line = await self._connect(path)
+            line = await Line.connect(path)
         except (SpawnFailed, OSError) as error:
             raise GatewayFailed(str(error)) from error
-        welcome = await self._greet(line)
-        if welcome is None:
+        if await self._greet(line) is None:
             line.close()
-            raise GatewayFailed(f"the gateway did not answer in {TELL_SECONDS:g} s; its log is {self._log_file}")
-        self.relay = welcome.relay
+            raise GatewayFailed(f"the gateway did not answer; its log is {self._log_file}")
         return line
 
-    async def _connect(self, path: Path) -> _Line:
-        reader, writer = await asyncio.open_unix_connection(path, limit=link.LONGEST)
-        return _Line(reader, writer, _peer(writer.get_extra_info("socket")), path)
-
-    async def _greet(self, line: _Line) -> Welcome | None:
+    async def _greet(self, line: Line) -> Welcome | None:
+        """None from one that does not answer as it should. One that does not answer at all is ended."""
         line.send(Hello(__version__, self._listening))
         try:
-            async with asyncio.timeout(TELL_SECONDS):
-                answer = await line.receive()
-        except (TimeoutError, ValueError, OSError):
+            answer = await line.receive(looks=GREETING_LOOKS)
+        except TimeoutError:
+            line.abort()
+            await self._end_hung(line, silent_for=GREETING_LOOKS * LOOK_SECONDS)
+            return None
+        except (ValueError, OSError):
             return None
         return answer if isinstance(answer, Welcome) else None
 
+    async def _end_hung(self, line: Line, *, silent_for: float) -> None:
+        """As long as it lives it has its ports, and clients wait there for nobody."""
+        try:
+            ended = await gateway_processes.end_hung(self._run_dir, line.pid)
+        except OSError as error:
+            log.warning("gateway.hangs", pid=line.pid, silent_for=silent_for, error=str(error))
+        else:
+            log.warning("gateway.hung", pid=line.pid, silent_for=silent_for, ended=ended)
 
-def _peer(connected: socket.socket) -> int:
-    """Who listens at the other end, as the kernel knows it."""
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[0])
+
+async def _unlead(change: Awaitable[None]) -> None:
+    """Raises Unavailable when connections would still be led where they must not be."""
+    try:
+        await change
+    except RedirectFailed as error:
+        raise Unavailable(str(error)) from error

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from lamplighter.compute import process
+from lamplighter.compute.user import current_or_system_user
+from lamplighter.gateway.spawning import Paths
 
 SOCKETS = "gateway-*.sock"
 #: Names the run directory.
@@ -25,8 +27,11 @@ MARK = "LAMP_GATEWAY_OF"
 KEPT = frozenset({"HOME", "LAMP_RELAY", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV"})
 FRONT = "lamplighter.gateway"
 END_SECONDS = 10.0
+#: For a front that hangs: what it says last, it would have said long ago.
+HUNG_SECONDS = 2.0
 #: A relay whose computes are gone ends by itself when its clients have read what they were told last.
 LAST_WORDS_SECONDS = 2.0
+_CAP_SYS_PTRACE = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,17 @@ class Gateways:
 def environment(run_dir: Path, ours: Mapping[str, str]) -> dict[str, str]:
     """Without what is set for us, such as the catalog's password: strangers speak to the gateway."""
     kept = {name: value for name, value in ours.items() if name in KEPT or name.startswith(("LC_", "PYTHON"))}
+    if os.geteuid() == 0 and _sees_what_others_run():
+        # It raises its limits as root, and needs nothing of root after that. In containers root may look into its own
+        # processes alone: a relay of another user would not be found again.
+        kept["LAMP_RELAY_USER"] = "{}:{}".format(*current_or_system_user())
     return {**kept, MARK: str(run_dir)}
+
+
+def _sees_what_others_run() -> bool:
+    status = (process.PROC / "self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
+    return bool(capabilities >> _CAP_SYS_PTRACE & 1)
 
 
 def find(run_dir: Path) -> Gateways:
@@ -60,8 +75,8 @@ def find(run_dir: Path) -> Gateways:
 def _is_ours(pid: int, run_dir: Path) -> bool:
     path = process.PROC / str(pid)
     try:
-        # Anybody may give a process of theirs such an environment.
-        if path.stat().st_uid != os.geteuid():
+        # Anybody may give a process of theirs such an environment. That of a relay which gave root up is root's still.
+        if (path / "environ").stat().st_uid != os.geteuid():
             return False
         if os.fsencode(f"{MARK}={run_dir}") not in (path / "environ").read_bytes().split(b"\0"):
             return False
@@ -124,6 +139,18 @@ async def end(run_dir: Path, *, also: Iterable[int] = (), after: Awaitable[objec
     if stopping is not None:
         await stopping
     return (*fronts, *first, *again)
+
+
+async def end_hung(run_dir: Path, pid: int) -> bool:
+    """End a front of ours that answers nobody. False, and nothing is done, if the process is no such front.
+
+    Its relay goes on: connections that go by it live.
+    """
+
+    def known(pid: int) -> bool:
+        return _is_front(pid) and _is_ours(pid, run_dir)
+
+    return await _end(pid, (signal.SIGTERM, HUNG_SECONDS), (signal.SIGKILL, END_SECONDS), known=known)
 
 
 async def _end_fronts(run_dir: Path, also: Iterable[int]) -> tuple[int, ...]:
@@ -190,12 +217,12 @@ def sweep(run_dir: Path) -> None:
             continue
         else:
             path = lock.with_suffix("")
-            shutil.rmtree(path.with_name(path.name + ".d"), ignore_errors=True)
+            shutil.rmtree(Paths(path).doors, ignore_errors=True)
             path.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
         finally:
             os.close(handle)
     for doors in run_dir.glob(SOCKETS + ".d"):
         # One that drains has let go of its lock, and closed these.
-        if not doors.with_suffix(".lock").exists():
+        if not Paths(doors.with_suffix("")).lock.exists():
             shutil.rmtree(doors, ignore_errors=True)

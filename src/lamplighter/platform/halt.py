@@ -20,35 +20,16 @@ from lamplighter.compute.process import kill_all
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.user import current_or_system_user
 from lamplighter.platform import gateway_processes
+from lamplighter.platform.errors import NotOurs, RedirectFailed, StillStopping
 from lamplighter.platform.inspect import computes, find_platform, is_ours, run_dirs
 from lamplighter.platform.machine import CATALOG, STOPS_AT_ONCE, storage_owner, volume_of
-from lamplighter.platform.redirect import RedirectFailed, Redirects
+from lamplighter.platform.redirect import Redirects
 from lamplighter.platform.state import sole_platform
 from lamplighter.storage.errors import StorageError
 from lamplighter.storage.factory import open_volumes
 from lamplighter.storage.ports import Volumes
 
 _LOOK_SECONDS = 0.25
-
-
-class NotOurs(Exception):
-    """The platform is another user's."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
-        super().__init__(f"what runs on {data_dir} is another user's; run this as that user")
-
-
-class StillStopping(Exception):
-    """The platform was told to stop and has not ended in time."""
-
-    def __init__(self, pid: int, seconds: float) -> None:
-        self.pid = pid
-        self.seconds = seconds
-        super().__init__(
-            f"the platform (process {pid}) is still stopping after {seconds:g} s; "
-            "it goes on with that: run this again to wait longer, and look at what it prints"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +60,7 @@ def halt(data_dir: Path, *, seconds: float, tick: Callable[[float, int], None]) 
     """End what runs on this directory, and return when it has ended.
 
     `tick` is called every quarter of a second with the seconds passed and the number of computes that live.
-    Raises StillStopping, NotOurs.
+    Raises StillStopping, NotOurs, and AlreadyRunning when another one begins meanwhile.
     """
     begin = time.monotonic()
     pid = _end_platform(data_dir, seconds, tick)
@@ -157,8 +138,10 @@ async def stop_orphans(data_dir: Path) -> Orphans:
                     run_dir.rmdir()
         if volumes is not None:
             await volumes.shutdown()
-        with contextlib.suppress(RedirectFailed):
+        try:
             await Redirects(data_dir).clear()
+        except RedirectFailed as error:
+            problems.append(str(error))
     return Orphans(tuple(ended), tuple(problems), tuple(gateways))
 
 

@@ -12,28 +12,10 @@ from uuid import UUID, uuid4
 
 from lamplighter.control.catalog.pool import Catalog
 from lamplighter.files import write_atomic
+from lamplighter.platform.errors import ForeignCatalog, SealKeyMissing
 
 FILE = "platform.id"
 SEAL_KEY = "seal.key"
-
-
-class ForeignCatalog(Exception):
-    """The catalog and the data directory belong to different platforms."""
-
-    def __init__(self, data_dir: Path, why: str) -> None:
-        self.data_dir = data_dir
-        super().__init__(
-            f"the catalog is not that of {data_dir}: {why}; give the one that belongs to it (--catalog-url), restore "
-            "it from a backup, or begin with another --data-dir"
-        )
-
-
-class SealKeyMissing(Exception):
-    """The key file that role passwords are sealed with is not there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(f"{path} is missing, and the catalog holds passwords sealed with it: restore it from a backup")
 
 
 async def check_identity(catalog: Catalog, data_dir: Path, *, has_branches: bool, now: datetime) -> None:

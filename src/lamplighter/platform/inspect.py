@@ -29,6 +29,7 @@ from lamplighter.compute.record import Record, load
 from lamplighter.compute.user import current_or_system_user
 from lamplighter.control.catalog.migrate import load_migrations
 from lamplighter.control.reconcile import WANTED_ENDPOINTS
+from lamplighter.platform import gateway_processes
 from lamplighter.platform.machine import CATALOG, CATALOG_DATABASE, storage_owner
 from lamplighter.platform.plane import TEMPLATE_PREFIX
 from lamplighter.platform.settings import run_dir_of
@@ -277,6 +278,20 @@ def computes(data_dir: Path, *, measure: bool = False) -> list[ComputeFacts]:
         for record in records(run_dir):
             found[record.spec.id] = compute_of(record, measure=measure)
     return list(found.values())
+
+
+def gateway_has(data_dir: Path, port: int) -> bool:
+    """Whether a gateway of this platform, or one that a platform before it has left, listens on this port."""
+    return any(_listens(pid, port) for run_dir in run_dirs(data_dir) for pid in gateway_processes.find(run_dir).fronts)
+
+
+def _listens(pid: int, port: int) -> bool:
+    # Asked by process: the platform has duplicates of the gateway's sockets, and of all processes one alone is told.
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port for one in found)
 
 
 # --- The catalog --------------------------------------------------------------------------------------------------

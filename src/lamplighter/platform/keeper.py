@@ -19,17 +19,16 @@ from pathlib import Path
 
 import structlog
 
-from lamplighter.gateway import keeping
-from lamplighter.gateway.keep_channel import Channel, is_ours, listens
-from lamplighter.gateway.keep_protocol import MOST, At, Kind
+from lamplighter.gateway.keep_channel import Channel, listens
+from lamplighter.gateway.keep_protocol import MOST, PATIENCE_SECONDS, At, Kind
+from lamplighter.gateway.peers import is_ours
+from lamplighter.gateway.spawning import Paths
 
 log = structlog.get_logger(__name__)
 
 #: In which a front takes what it is offered.
 MEET_SECONDS = 5.0
 DYING_SECONDS = 1.0
-#: How long clients wait in a backlog for a front that does not come: as long as for a compute that does not.
-PATIENCE_SECONDS = 60.0
 #: Descriptors that are left to the rest of the platform.
 RESERVE = 256
 
@@ -93,7 +92,7 @@ class Keeper:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.setblocking(False)
-            sock.connect(str(link.with_name(link.name + ".d") / keeping.NAME))
+            sock.connect(str(Paths(link).keep))
             if not is_ours(sock):
                 raise ConnectionError("another user answers there")
         except OSError:
@@ -102,10 +101,7 @@ class Keeper:
         self._ready = asyncio.get_running_loop().create_future()
         channel = self._channel = Channel(sock, self._heard, self._on_ended)
         for at, held in list(self._held.items()):
-            try:
-                channel.send(Kind.OFFER, at, held)
-            except OSError:
-                self._drop(at)
+            channel.send(Kind.OFFER, at, held)
         channel.send(Kind.OFFERED)
         await self._ready
 

@@ -18,7 +18,8 @@ from lamplighter.compute.cgroup import Cgroups, find_home, probe
 from lamplighter.compute.config import SUPERUSER
 from lamplighter.compute.errors import ComputeError
 from lamplighter.compute.pooler import Poolers
-from lamplighter.compute.pooler_program import available
+from lamplighter.compute.pooler_errors import PoolerMissing
+from lamplighter.compute.pooler_program import PoolerProgram, find_pooler
 from lamplighter.compute.ports import ComputeSpec
 from lamplighter.compute.supervisor import Supervisor
 from lamplighter.compute.tls import Certificates, OperatorPair, hosts_of, names_here
@@ -140,7 +141,7 @@ async def open_poolers(
     stack: AsyncExitStack, settings: Settings, supervisor: Supervisor, owner: tuple[int, int]
 ) -> Poolers | None:
     """Poolers of computes, where this host has PgBouncer."""
-    program = await asyncio.to_thread(available)
+    program = await asyncio.to_thread(usable_pooler)
     if program is None:
         return None
     poolers = Poolers(
@@ -154,6 +155,16 @@ async def open_poolers(
     stack.push_async_callback(poolers.close)
     await poolers.adopt()
     return poolers
+
+
+def usable_pooler() -> PoolerProgram | None:
+    """This host's PgBouncer; None, and the log says why, where none can be used. Blocks."""
+    try:
+        return find_pooler()
+    except PoolerMissing as error:
+        # A host may do without. One that has a PgBouncer, of no use, is not meant to.
+        (log.info if error.path is None else log.warning)("pooler.none", why=error.why)
+        return None
 
 
 async def hosts(settings: Settings) -> tuple[str, ...]:

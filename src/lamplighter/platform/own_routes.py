@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -22,13 +23,18 @@ from lamplighter.control.http.auth import authenticate
 from lamplighter.control.http.binding import error_response
 from lamplighter.control.ports import Door
 from lamplighter.gateway import refusals
-from lamplighter.gateway.admission import WAKES_A_MINUTE, WAKES_AT_ONCE, Wakes, allowed
+from lamplighter.gateway.admission import WAKES_A_MINUTE, WAKES_AT_ONCE, Wakes, allowed, is_loopback
 from lamplighter.gateway.serverless import Serverless, SqlFailed, Target, TooBusy, UnknownHost
 from lamplighter.gateway.wire.hosts import split_pooler
 from lamplighter.platform.gateway import LocalGateway
 from lamplighter.platform.metrics import CONTENT_TYPE, EndpointNumbers, Numbers
 
 TOP = "/lamplighter/v1/endpoints/top"
+#: For a gateway that is away: another one is there in some 2 seconds.
+AWAY_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
+#: What reverse proxies say of whom they ask for. Beside these: X-Forwarded-For and others that begin so.
+_OF_PROXIES = frozenset({"forwarded", "via", "x-real-ip"})
 
 
 def door_at(doors: Mapping[str, Door], host: str, port: int | None) -> Door | None:
@@ -65,18 +71,30 @@ class StrangersWakes:
         return True
 
 
-async def target_of(gateway: LocalGateway, host: str, port: int | None, *, wakes: StrangersWakes) -> Target:
+async def target_of(
+    gateway: LocalGateway, host: str, port: int | None, *, wakes: StrangersWakes, patience: float = AWAY_SECONDS
+) -> Target:
     """Where the gateway lets our own programs in, by any address that it listens on. Raises UnknownHost, TooBusy.
 
-    It does not see who asks: what strangers wake by the API's port is put into their account in `wakes`.
+    It does not see who asks: what strangers wake by the API's port is put into their account in `wakes`. A gateway that
+    is away is waited for, as clients of its own ports wait, `patience` seconds.
     """
     door = door_at(gateway.doors, host, port)
     if door is None:
         raise UnknownHost(host)
-    admits = None if door.allowed is None else partial(_admits, door.allowed)
-    if (at := gateway.doors_dir) is None:
-        raise TooBusy("the gateway is being started; try again later")
+    deadline = time.monotonic() + patience
+    while (at := _where(gateway, door)) is None:
+        if time.monotonic() > deadline:
+            raise TooBusy("the gateway is being started; try again later")
+        await asyncio.sleep(_LOOK_SECONDS)
+    admits = None if door.allowed is None else partial(allowed, rules=door.allowed)
     return Target(str(at), door.port, admits, partial(_pay, wakes, gateway, door))
+
+
+def _where(gateway: LocalGateway, door: Door) -> Path | None:
+    """The directory of its socket; None while the gateway is away, or has just come and was not told of doors yet."""
+    at = gateway.doors_dir
+    return at if at is not None and (at / f".s.PGSQL.{door.port}").exists() else None
 
 
 def _pay(wakes: StrangersWakes, gateway: LocalGateway, door: Door, client: str | None, server: str | None) -> None:
@@ -87,11 +105,7 @@ def _pay(wakes: StrangersWakes, gateway: LocalGateway, door: Door, client: str |
         raise SqlFailed.of(refusals.too_many_wakes(WAKES_AT_ONCE, WAKES_A_MINUTE))
 
 
-def _admits(rules: tuple[str, ...], address: str) -> bool:
-    return allowed(address, rules)
-
-
-def row_of(endpoint: Endpoint, numbers: EndpointNumbers) -> dict[str, Any]:
+def row_of(endpoint: Endpoint, numbers: EndpointNumbers) -> dict[str, str | int | None]:
     """One line of `top`. Counts are since the platform started. Pure."""
     waited = numbers.last_wake_seconds
     return {
@@ -112,15 +126,15 @@ def row_of(endpoint: Endpoint, numbers: EndpointNumbers) -> dict[str, Any]:
     }
 
 
-def _text(moment: Any) -> str | None:
+def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
 def own_routes(control: Control, numbers: Numbers, serverless: Serverless) -> list[BaseRoute]:
-    """Routes for the API's server. `/metrics` is for whoever is on this host, or has a key."""
+    """Routes for the API's server. `/metrics` is for whoever is on this host and no proxy, or has a key."""
 
     async def metrics(request: Request) -> Response:
-        if not _is_local(request):
+        if not is_of_this_host(request):
             try:
                 await authenticate(control.kernel.catalog, request.headers.get("authorization"))
             except ApiError as error:
@@ -144,8 +158,7 @@ def own_routes(control: Control, numbers: Numbers, serverless: Serverless) -> li
     ]
 
 
-def _is_local(request: Request) -> bool:
-    try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+def is_of_this_host(request: Request) -> bool:
+    """By the loopback address, and for itself: a reverse proxy on this host asks for anybody."""
+    proxied = any(name in _OF_PROXIES or name.startswith("x-forwarded-") for name in request.headers)
+    return not proxied and request.client is not None and is_loopback(request.client.host)

@@ -26,6 +26,7 @@ import structlog
 from lamplighter.gateway.ports import Route
 from lamplighter.platform import inspect
 from lamplighter.platform import redirect_plan as plan
+from lamplighter.platform.errors import RedirectFailed
 from lamplighter.platform.redirect_plan import Counted, Element, Lead, Table
 
 T = TypeVar("T")
@@ -35,14 +36,6 @@ log = structlog.get_logger(__name__)
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _SECONDS = 20.0
 _PROBE_SECONDS = 3.0
-
-
-class RedirectFailed(Exception):
-    """nft did not do what it was told, and nothing of it holds."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-        super().__init__(f"the kernel redirect cannot be changed: {why}")
 
 
 # --- The program --------------------------------------------------------------------------------------------------
@@ -86,15 +79,16 @@ def _run(script: str) -> None:
     _nft("-f", "-", script=script)
 
 
-def _list(*what: str) -> Any:
-    return json.loads(_nft("-j", "list", *what))
+def _list(*what: str) -> plan.Json:
+    found: plan.Json = json.loads(_nft("-j", "list", *what))
+    return found
 
 
 def _exists(name: str) -> bool:
     try:
         _nft("list", "table", "inet", name)
     except RedirectFailed:
-        # Nor has it anybody who may not look.
+        # Who may not look cannot have made one.
         return False
     return True
 
@@ -147,7 +141,7 @@ class Redirects:
         self._there: frozenset[Element] | None = None
         self._last: dict[int, Counted] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[object]] = set()
 
     async def probe(self) -> str | None:
         """Why there can be no redirect here; None when there can."""
@@ -164,7 +158,8 @@ class Redirects:
 
     async def remove(self, endpoint_id: str) -> None:
         """Nothing of this endpoint is left but its established connections. Raises RedirectFailed."""
-        if self._wanted.pop(endpoint_id, None) is not None:
+        # What could not be removed before is tried again.
+        if self._wanted.pop(endpoint_id, None) is not None or self._there is None:
             await self._settle()
 
     async def replace_all(self, routes: Iterable[Route]) -> None:
@@ -207,7 +202,7 @@ class Redirects:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         # Looked at, so that asyncio does not complain where the caller is gone: what failed is made anew next time.
         if not task.cancelled():

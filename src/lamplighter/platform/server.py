@@ -32,11 +32,14 @@ from lamplighter.control.seal import Sealer
 from lamplighter.gateway.ports import Listening
 from lamplighter.gateway.serverless import UVICORN
 from lamplighter.gateway.serverless import app as serverless_app
+from lamplighter.platform.bounded_http import BoundedHttp, Room, end_stalled
 from lamplighter.platform.console_proxy import ConsoleProxy
+from lamplighter.platform.errors import PortBusy, RedirectFailed
 from lamplighter.platform.first import FirstThings, begin, first_key
 from lamplighter.platform.gateway import LocalGateway
 from lamplighter.platform.gateway_side import GatewaySide
 from lamplighter.platform.identity import SEAL_KEY, check_identity
+from lamplighter.platform.inspect import gateway_has
 from lamplighter.platform.machine import (
     CATALOG,
     Machine,
@@ -49,7 +52,7 @@ from lamplighter.platform.machine import (
 )
 from lamplighter.platform.metrics import Numbers
 from lamplighter.platform.own_routes import StrangersWakes, own_routes, target_of
-from lamplighter.platform.redirect import RedirectFailed, Redirects
+from lamplighter.platform.redirect import Redirects
 from lamplighter.platform.settings import Settings
 from lamplighter.platform.state import clear_running, sole_platform, write_running
 from lamplighter.storage.errors import StorageError
@@ -70,18 +73,6 @@ CONCURRENCY = 8
 #: Of computes that clients reach; others carry their branch's id. Standbys' volumes carry their endpoint's id, too, and
 #: hold nothing that their branch does not.
 ENDPOINT_PREFIX = "ep-"
-
-
-class PortBusy(Exception):
-    """The API's port, or that of another `option`, is taken; choose another."""
-
-    def __init__(self, host: str, port: int, why: str, *, option: str = "--port") -> None:
-        self.host = host
-        self.port = port
-        self.option = option
-        super().__init__(
-            f"cannot listen on {host}:{port} ({why}); choose another port with {option}, or end what has it"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +108,7 @@ async def running_platform(settings: Settings, *, report: Report, new_key: bool 
         stack.enter_context(sole_platform(settings.data_dir))
         listener = stack.enter_context(_listen(settings.host, settings.port))
         console_listener = _console_listener(stack, settings)
+        _check_domain_port(settings)
         machine = await open_machine(stack, settings, report)
         console = ConsoleProxy(console_listener, machine.certificates) if console_listener else None
         if console:
@@ -178,7 +170,21 @@ def _listen(host: str, port: int, *, option: str = "--port") -> Iterator[socket.
         why = os.strerror(error.errno) if error.errno else str(error)
         raise PortBusy(host, port, why, option=option) from error
     with listener:
+        end_stalled(listener)
         yield listener
+
+
+def _check_domain_port(settings: Settings) -> None:
+    """Clients would log in to whoever has it, and the gateway would only try again and again. Raises PortBusy."""
+    address, port = settings.listen, settings.domain_port
+    if settings.domain is None or gateway_has(settings.data_dir, port):
+        return
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise PortBusy(address, port, error.strerror or str(error), option="--domain-port") from error
 
 
 def _console_listener(stack: AsyncExitStack, settings: Settings) -> socket.socket | None:
@@ -210,6 +216,7 @@ async def _open_control(
         listening=_listening(settings),
         below=side,
         redirects=await _redirects(settings),
+        endpoint_connections=settings.endpoint_connections,
     )
     kernel = Kernel(
         catalog=catalog,
@@ -337,8 +344,7 @@ async def _serve(
             log_config=None,
             access_log=False,
             lifespan="off",
-            # Twice as fast as h11, which the gateway's own port has for strangers.
-            **{**UVICORN, "http": "httptools"},
+            **{**UVICORN, "http": partial(BoundedHttp, Room())},
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
     )

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     #: Lead connections straight to awake computes by nftables.
     redirect: bool = False
+    #: How many clients may be connected to one endpoint by the gateway.
+    endpoint_connections: int = Field(default=10_000, ge=1)
     #: How many endpoints may be active at once.
     active_endpoints: int | None = Field(default=None, ge=1)
     #: Seconds without a client after which an endpoint with `suspend_timeout_seconds` 0 is suspended.

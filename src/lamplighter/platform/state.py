@@ -14,19 +14,10 @@ import psutil
 
 from lamplighter.compute.process import boot_id, start_ticks
 from lamplighter.files import write_atomic
+from lamplighter.platform.errors import AlreadyRunning
 
 STATE = "platform.json"
 LOCK = "platform.lock"
-
-
-class AlreadyRunning(Exception):
-    """A platform runs on this data directory already."""
-
-    def __init__(self, data_dir: Path, running: Running | None) -> None:
-        self.data_dir = data_dir
-        self.running = running
-        where = f" (process {running.pid}, {running.base_url})" if running else ""
-        super().__init__(f"a platform runs on {data_dir} already{where}; stop it with `lamp down`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,12 +206,14 @@ class TestDoctor:
         assert list((lamp.data_dir / "storage").glob(".probe*")) == []
 
     def test_what_prevents_a_platform_is_told_with_what_to_do(self, cli: Cli, tmp_path: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            port, domain_port = one.getsockname()[1], other.getsockname()[1]
             env = {"LAMP_PORT": str(port), "LAMP_POSTGRES_BIN": str(tmp_path)}
+            env |= {"LAMP_DOMAIN": "db.example.test", "LAMP_DOMAIN_PORT": str(domain_port)}
             ran = cli("doctor", "--data-dir", "/proc/lamplighter", env=env)
         assert ran.status == 1
         assert f"the API cannot listen on 127.0.0.1:{port} (process {os.getpid()} " in ran.out
+        assert f"the domain cannot listen on 127.0.0.1:{domain_port} (process {os.getpid()} " in ran.out
         assert "there is no `postgres` in it" in ran.out
         assert "Problems: no platform can run here as it is" in ran.out
         assert ran.out.count("do: ") >= 2

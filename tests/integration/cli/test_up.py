@@ -46,6 +46,17 @@ class TestBadInput:
         assert f"Error: cannot listen on 127.0.0.1:{port}" in ran.err
         nothing_left(lamp_down)
 
+    def test_a_domain_port_that_is_taken(self, cli: Cli, lamp_down: Lamp) -> None:
+        """By whoever clients of the domain would reach instead."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            domain = ("--domain", "db.example.test", "--domain-port", port)
+            ran = cli("up", "--data-dir", lamp_down.data_dir, "--port", "0", *domain)
+        assert ran.status == 1
+        assert f"Error: cannot listen on 127.0.0.1:{port}" in ran.err
+        assert "choose another port with --domain-port" in ran.err
+        nothing_left(lamp_down)
+
     def test_programs_that_are_none(self, cli: Cli, lamp_down: Lamp) -> None:
         ran = cli("up", "--data-dir", lamp_down.data_dir, "--port", "0", "--postgres-bin", lamp_down.data_dir.parent)
         assert ran.status == 1

@@ -78,6 +78,7 @@ def test_lamp_down_ends_a_gateway_that_drains_and_its_relay(lamp: Lamp) -> None:
     with stuck(lamp):
         (front,) = lamp.gateways()
         (relay,) = process.children(front)
+        assert Path(f"/proc/{relay}").stat().st_uid != 0, "it was to become the user that Postgres runs as"
         lamp.kill()
         drain(lamp)
         assert sorted(all_of(lamp)) == sorted([front, relay])
@@ -126,7 +127,19 @@ def running(*command: str, of: Path | None = None, user: int | None = None) -> I
 
 def test_a_gateway_keeps_nothing_of_ours_but_what_it_needs(tmp_path: Path) -> None:
     env = gateway_processes.environment(tmp_path, {"PATH": "/bin", "PGPASSWORD": "secret", "LAMP_RELAY": "python"})
-    assert set(env) == {"PATH", "LAMP_RELAY", gateway_processes.MARK}
+    assert set(env) - {"LAMP_RELAY_USER"} == {"PATH", "LAMP_RELAY", gateway_processes.MARK}
+
+
+@pytest.mark.root
+def test_a_relay_stays_roots_where_root_could_not_find_it_again(tmp_path: Path) -> None:
+    """In a container root has no right to look into processes of other users."""
+    told = (
+        "from pathlib import Path; from lamplighter.platform.gateway_processes import environment;"
+        "print('LAMP_RELAY_USER' in environment(Path.cwd(), {}))"
+    )
+    for rights, drops in (((), "True"), (("setpriv", "--bounding-set=-sys_ptrace"), "False")):
+        done = subprocess.run([*rights, sys.executable, "-c", told], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == drops
 
 
 def test_a_process_of_another_run_directory_is_not_taken_for_a_gateway(tmp_path: Path) -> None:
@@ -176,6 +189,18 @@ def test_a_front_that_is_known_by_its_pid_alone_is_looked_at_before_it_is_ended(
         assert asyncio.run(gateway_processes.end(tmp_path, also=[front.pid, stranger.pid])) == (front.pid,)
         assert front.wait(30) == -signal.SIGTERM
         assert stranger.poll() is None
+
+
+def test_only_a_front_of_this_run_directory_is_ended_because_it_hangs(tmp_path: Path) -> None:
+    """By a signal that it cannot leave for later."""
+    mine, other = tmp_path / "a", tmp_path / "b"
+    deaf = ("/bin/sh", "-c", "trap '' TERM; echo ready; read line", gateway_processes.FRONT)
+    with running(*deaf, of=mine) as front, running(*deaf, of=other) as another, running(*RELAY, of=mine) as relay:
+        every = (front, another, relay)
+        assert [asyncio.run(gateway_processes.end_hung(mine, one.pid)) for one in every] == [True, False, False]
+        assert front.wait(30) == -signal.SIGKILL
+        assert another.poll() is None
+        assert relay.poll() is None
 
 
 def test_a_failure_to_stop_the_computes_is_told_when_the_gateway_has_ended(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from lamplighter import __version__
-from lamplighter.gateway import keeping, link
+from lamplighter.gateway import link
 from lamplighter.gateway.keep_channel import Channel
 from lamplighter.gateway.keep_protocol import At, Kind
 from lamplighter.gateway.ports import (
@@ -33,6 +33,7 @@ from lamplighter.gateway.ports import (
     ToPlatform,
     Welcome,
 )
+from lamplighter.gateway.spawning import Paths
 from lamplighter.platform.keeper import Keeper
 from support.front import GatewayProcess, free_port
 from support.waiting import eventually
@@ -256,7 +257,7 @@ async def test_a_port_that_is_given_up_refuses_at_once_although_somebody_has_a_d
 
 
 def keep_of(front: Front) -> str:
-    return f"{front.process.socket}.d/{keeping.NAME}"
+    return str(Paths(front.process.socket).keep)
 
 
 def listen_in(front: Front, kept: list[socket.socket]) -> Channel:

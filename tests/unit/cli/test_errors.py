@@ -13,8 +13,7 @@ from lamplighter.api.errors import Unavailable
 from lamplighter.cli.errors import FAILED, Failure, failure_of
 from lamplighter.compute.errors import UnsupportedMajor
 from lamplighter.control.errors import CatalogTooNew
-from lamplighter.platform.server import PortBusy
-from lamplighter.platform.state import AlreadyRunning
+from lamplighter.platform.errors import AlreadyRunning, PortBusy
 from lamplighter.storage.errors import DriverUnavailable
 
 

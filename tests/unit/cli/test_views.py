@@ -17,6 +17,7 @@ from lamplighter.cli.storage import shown
 from lamplighter.cli.views import as_json, status_text
 from lamplighter.compute.extensions import Extension
 from lamplighter.platform.checkup import (
+    OURS,
     BranchCost,
     Checkup,
     DriverFacts,
@@ -29,6 +30,7 @@ from lamplighter.platform.checkup import (
     RangeFacts,
     led_nowhere,
     notes_of,
+    room_problems,
 )
 from lamplighter.platform.halt import Halted, Orphans
 from lamplighter.platform.inspect import (
@@ -196,6 +198,7 @@ CHECKUP = Checkup(
     free_bytes=70 * GIB,
     reserve_bytes=5 * GIB,
     api=PortFacts("127.0.0.1", 7432, True),
+    domain=None,
     endpoints=RangeFacts(20000, 29999, 1, ("20000: process 9 (nc)",)),
     gateway=GatewayFacts("compiled", "/usr/sbin/pgbouncer", "1.18.0", "", True, ""),
     catalog=None,
@@ -236,6 +239,16 @@ class TestDoctor:
     def test_a_taken_port(self) -> None:
         text = checkup_text(replace(CHECKUP, api=PortFacts("127.0.0.1", 7432, False, "process 9 (nc)")))
         assert "127.0.0.1:7432 is taken by process 9 (nc)" in text
+
+    def test_the_domains_port(self) -> None:
+        """Only where there is a domain."""
+        assert "domain" not in checkup_text(CHECKUP)
+        taken = replace(CHECKUP, domain=PortFacts("127.0.0.1", 5432, False, "process 9 (postgres)"))
+        assert "127.0.0.1:5432 is taken by process 9 (postgres)" in checkup_text(taken)
+        (problem,) = room_problems(taken, first_free=True)
+        assert "--domain-port" in problem.do
+        ours = replace(CHECKUP, domain=PortFacts("127.0.0.1", 5432, False, OURS))
+        assert room_problems(ours, first_free=True) == []
 
     def test_the_ways_of_the_gateway(self) -> None:
         text = checkup_text(CHECKUP)

@@ -26,9 +26,9 @@ from lamplighter.compute.pooler_config import (
     render_users,
     users_of,
 )
-from lamplighter.compute.pooler_errors import PoolerMissing
+from lamplighter.compute.pooler_errors import PoolerFailed, PoolerMissing, PoolerPortTaken
 from lamplighter.compute.pooler_files import PoolerRecord, load, pooler_places, save
-from lamplighter.compute.pooler_program import available, find_pooler
+from lamplighter.compute.pooler_program import find_pooler
 from lamplighter.compute.process import ProcessIdentity
 
 SPEC = PoolerSpec("ep-one", 6543, Path("/run/l/abc/s"), 5432, 0.25)
@@ -191,8 +191,8 @@ def test_an_unusable_program_is_named_and_what_to_do(tmp_path, script, why):
     with pytest.raises(PoolerMissing, match=why) as caught:
         find_pooler(program)
     assert str(program) in str(caught.value)
-    assert "apt install pgbouncer" in str(caught.value)
-    assert available(program) is None
+    assert str(caught.value).endswith("Install it (`apt install pgbouncer`).")
+    assert caught.value.path == program
 
 
 def test_a_program_that_is_not_there_is_missing(tmp_path):
@@ -204,10 +204,19 @@ def test_a_program_is_known_by_its_version(tmp_path):
     program = tmp_path / "pgbouncer"
     program.write_text("#!/bin/sh\necho 'PgBouncer 1.24.1'\n")
     program.chmod(0o755)
-    found = available(program)
-    assert found is not None
+    found = find_pooler(program)
     assert (found.path, found.version, found.version_text) == (program, (1, 24, 1), "1.24.1")
     assert found.version > MINIMUM
+
+
+def test_a_failure_says_which_it_was():
+    """Not every one is of a start."""
+    assert str(PoolerFailed("ep-one", "does not run")) == "PgBouncer of ep-one does not run."
+    taken = PoolerPortTaken("ep-one", 6543, "FATAL no luck")
+    assert str(taken) == (
+        "PgBouncer of ep-one did not start: port 6543 is taken by another program; end that, or choose another."
+        " It said:\nFATAL no luck"
+    )
 
 
 def test_a_record_is_read_back_and_half_a_record_is_none(tmp_path):

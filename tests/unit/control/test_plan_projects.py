@@ -214,7 +214,7 @@ def test_a_setting_that_is_gone_is_one_that_was_turned_off():
 @given(
     st.datetimes(
         min_value=datetime(1, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
-        max_value=datetime(9999, 11, 30, 23, 59, 59, 999999),  # noqa: DTZ001
+        max_value=datetime(9999, 10, 31, 23, 59, 59, 999999),  # noqa: DTZ001
         timezones=st.just(UTC),
     )
 )
@@ -222,7 +222,7 @@ def test_a_month_holds_its_moment_and_ends_where_the_next_begins(now):
     start, end = month_of(now)
     assert start <= now < end
     assert (start.year, start.month) == (now.year, now.month)
-    assert month_of(end)[0] == end if end.year < 9999 else end.month == 12
+    assert month_of(end)[0] == end
     assert month_of(end - timedelta(microseconds=1)) == (start, end)
     assert start.tzinfo is end.tzinfo is UTC
 

@@ -14,14 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lamplighter.platform.state import (
-    STATE,
-    AlreadyRunning,
-    clear_running,
-    read_running,
-    sole_platform,
-    write_running,
-)
+from lamplighter.platform.errors import AlreadyRunning
+from lamplighter.platform.state import STATE, clear_running, read_running, sole_platform, write_running
 
 URL = "http://127.0.0.1:7432/api/v2"
 #: Holds the directory, announces itself, and ends in order when its input ends.

@@ -7,7 +7,8 @@ from typing import Any, Final
 from starlette.types import Receive, Scope, Send
 
 from lamplighter.gateway.serverless import http, websocket
-from lamplighter.gateway.serverless.limits import MEBIBYTE, Limits
+from lamplighter.gateway.serverless.bounded_websocket import BoundedWebSocket
+from lamplighter.gateway.serverless.limits import MEBIBYTE, Budget, Limits
 from lamplighter.gateway.serverless.targets import Resolve
 from lamplighter.gateway.serverless.warm import Warm, Warmth
 
@@ -17,7 +18,7 @@ from lamplighter.gateway.serverless.warm import Warm, Warmth
 UVICORN: Final[dict[str, Any]] = {
     "http": "h11",
     "server_header": False,
-    "ws": "websockets-sansio",
+    "ws": BoundedWebSocket,
     "proxy_headers": False,
     "ws_max_size": 16 * MEBIBYTE,
     "ws_per_message_deflate": False,
@@ -31,13 +32,21 @@ class Serverless:
 
     def __init__(self, resolve: Resolve, limits: Limits, warmth: Warmth) -> None:
         self.warm = Warm(warmth)
-        self._http = http.SqlOverHttp(resolve, self.warm, limits)
-        self._websocket = websocket.PostgresOverWebSocket(resolve, limits, connect_seconds=warmth.connect_seconds)
+        self._budget = Budget(limits.together, of_caller=limits.caller)
+        self._strangers = Budget(limits.strangers, of_caller=limits.stranger)
+        self._http = http.SqlOverHttp(resolve, self.warm, limits, self._budget)
+        self._websocket = websocket.PostgresOverWebSocket(
+            resolve,
+            limits,
+            budget=self._budget,
+            strangers=self._strangers,
+            connect_seconds=warmth.connect_seconds,
+        )
 
     @property
     def held(self) -> int:
-        """Bytes of bodies and rows that requests hold at this moment."""
-        return self._http.held
+        """Bytes of bodies, rows and messages that requests and WebSockets hold at this moment."""
+        return self._budget.held + self._strangers.held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -12,7 +12,6 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from lamplighter.gateway.serverless import answers, connection_string
-from lamplighter.gateway.serverless.connection_string import Connection
 from lamplighter.gateway.serverless.errors import (
     BadConnectionString,
     NotAvailable,
@@ -22,15 +21,16 @@ from lamplighter.gateway.serverless.errors import (
 )
 from lamplighter.gateway.serverless.limits import Budget, Limits, Share
 from lamplighter.gateway.serverless.running import run
-from lamplighter.gateway.serverless.statements import Manner, Work, manner, read_body
-from lamplighter.gateway.serverless.targets import Resolve, Target
+from lamplighter.gateway.serverless.scopes import BEGAN, client_of, note_login
+from lamplighter.gateway.serverless.statements import manner, read_body
+from lamplighter.gateway.serverless.targets import Resolve
 from lamplighter.gateway.serverless.warm import Warm
 
 log = structlog.get_logger(__name__)
 
 PATH = "/sql"
-#: In a scope: the event loop's time when the first byte of the request came, where whoever serves the app knows it.
-BEGAN = "lamplighter.began"
+#: Bytes of an answer that are sent at once: the next ones wait until the caller has taken these.
+_PIECE = 64 * 1024
 _PREFLIGHT = {
     "allow": "OPTIONS, POST",
     "access-control-allow-headers": "Authorization, Neon-Connection-String, Neon-Raw-Text-Output, Neon-Array-Mode, "
@@ -55,19 +55,14 @@ class Answer:
 class SqlOverHttp:
     """Serves one request at a time and caller, many at once."""
 
-    def __init__(self, resolve: Resolve, warm: Warm, limits: Limits) -> None:
+    def __init__(self, resolve: Resolve, warm: Warm, limits: Limits, budget: Budget) -> None:
         self._resolve = resolve
         self._warm = warm
         self._limits = limits
-        self._budget = Budget(limits.together, of_caller=limits.caller)
-
-    @property
-    def held(self) -> int:
-        """Bytes of bodies and rows."""
-        return self._budget.held
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._budget.share(_client(scope)) as share:
+        with self._budget.share(client_of(scope)) as share:
             try:
                 answer = await self._routed(scope, receive, share)
             except _Left:
@@ -105,7 +100,13 @@ class SqlOverHttp:
         target = await self._resolve(connection.host, connection.port)
         target.check(scope)
         work = read_body(await self._body(scope, receive, headers, share))
-        body = await _unless_left(self._run(target, connection, work, how, share), receive)
+
+        async def answered() -> str:
+            async with self._warm.session(target, connection) as session:
+                note_login(scope)
+                return await run(session, work, how, share=share, most_bytes=self._limits.response)
+
+        body = await _unless_left(answered(), receive)
         return Answer(200, body.encode(), _json() | (how.echoed if work.batch else {}))
 
     async def _body(self, scope: Scope, receive: Receive, headers: Mapping[str, str], share: Share) -> bytes:
@@ -117,14 +118,6 @@ class SqlOverHttp:
                 return await _body(receive, headers, self._limits.request, share)
         except TimeoutError as error:
             raise RequestTooSlow(seconds) from error
-
-    async def _run(self, target: Target, connection: Connection, work: Work, how: Manner, share: Share) -> str:
-        async with self._warm.session(target, connection) as session:
-            return await run(session, work, how, share=share, most_bytes=self._limits.response)
-
-
-def _client(scope: Scope) -> str | None:
-    return scope["client"][0] if scope.get("client") else None
 
 
 def _json() -> dict[str, str]:
@@ -181,4 +174,6 @@ async def _send(send: Send, answer: Answer) -> None:
     }
     start = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": start})
-    await send({"type": "http.response.body", "body": answer.body})
+    for at in range(0, max(len(answer.body), 1), _PIECE):
+        more = at + _PIECE < len(answer.body)
+        await send({"type": "http.response.body", "body": answer.body[at : at + _PIECE], "more_body": more})

@@ -17,16 +17,22 @@ MEBIBYTE = 1024 * 1024
 class Limits:
     """In bytes: a request's body, the rows of an answer, all bodies and rows at one time, and of these one caller's.
 
+    `strangers` and `stranger`: the same of WebSockets' clients that are not logged in. The driver sends its first query
+    in one message with its password.
     `request_seconds`: so long a request may take to arrive, from its first byte to its last.
     `hello_seconds`: so long a WebSocket's client has to send its startup and its password, each.
+    `taking_seconds`: so long a caller has for each piece (64 KiB) of what it is sent.
     """
 
     request: int = 64 * MEBIBYTE
     response: int = 64 * MEBIBYTE
     together: int = 512 * MEBIBYTE
     caller: int = 128 * MEBIBYTE
+    strangers: int = 128 * MEBIBYTE
+    stranger: int = 32 * MEBIBYTE
     request_seconds: float = 30.0
     hello_seconds: float = 15.0
+    taking_seconds: float = 60.0
 
 
 class Budget:
@@ -67,6 +73,14 @@ class Share:
         """Raises TooBusy."""
         self._budget.take(self._caller, count)
         self._held += count
+
+    def hold(self, count: int) -> None:
+        """So much in all from now on. Raises TooBusy; what was held before is then held still."""
+        if count > self._held:
+            self.take(count - self._held)
+        else:
+            self._budget.give_back(self._caller, self._held - count)
+            self._held = count
 
     def __enter__(self) -> Self:
         return self

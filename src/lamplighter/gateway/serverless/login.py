@@ -7,7 +7,7 @@ the rest of the session is passed on as it is.
 from __future__ import annotations
 
 from lamplighter.gateway.wire import messages, scram
-from lamplighter.gateway.wire.errors import Malformed, Refused
+from lamplighter.gateway.wire.errors import LoginRefused, Malformed
 from lamplighter.gateway.wire.startup import Startup, render_startup
 
 
@@ -58,7 +58,7 @@ class Login:
             return b""
         if asked.code != messages.AUTH_OK or not self._proven:
             # Whoever might have taken the port must not be told the password, nor be believed.
-            raise Refused("the server does not ask for SCRAM, and nothing else will do")
+            raise LoginRefused("the server does not ask for SCRAM, and nothing else will do")
         self.to_client += message.render()
         self.over = self.welcome = True
         return b""

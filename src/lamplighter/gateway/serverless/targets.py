@@ -17,12 +17,14 @@ class Target:
     `address` is an IP address, or the absolute path of a directory with a Unix socket named as Postgres names it
     (`.s.PGSQL.<port>`). `admits` says whether a caller's IP address may come in, since the door sees only us; so does
     `wakes`, for a caller's address and the one that it connected to: it raises for who may not wake the endpoint.
+    `leads_here` raises for a caller that came to the address of another endpoint.
     """
 
     address: str
     port: int
     admits: Callable[[str], bool] | None = None
     wakes: Callable[[str | None, str | None], None] | None = None
+    leads_here: Callable[[Scope], None] | None = None
 
     @property
     def unix_path(self) -> str | None:
@@ -31,6 +33,8 @@ class Target:
 
     def check(self, scope: Scope) -> None:
         """Raises NotAllowed, SqlFailed. A caller whose address is not known is refused wherever addresses matter."""
+        if self.leads_here is not None:
+            self.leads_here(scope)
         client, server = (scope[end][0] if scope.get(end) else None for end in ("client", "server"))
         if self.admits is not None and not (client and self.admits(client)):
             raise NotAllowed(client or "(unknown)")

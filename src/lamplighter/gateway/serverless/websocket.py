@@ -10,18 +10,21 @@ import asyncio
 import base64
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import parse_qs
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
+from lamplighter.gateway.serverless.bounded_websocket import BoundedWebSocket
 from lamplighter.gateway.serverless.connection_string import host_and_port, options_for_postgres
 from lamplighter.gateway.serverless.errors import BadConnectionString, ServerlessError
 from lamplighter.gateway.serverless.hashing import apart
-from lamplighter.gateway.serverless.limits import Limits
+from lamplighter.gateway.serverless.limits import Budget, Limits
 from lamplighter.gateway.serverless.login import Login
+from lamplighter.gateway.serverless.scopes import SOCKET, client_of, note_login
 from lamplighter.gateway.serverless.targets import Resolve, Target
 from lamplighter.gateway.wire import messages
 from lamplighter.gateway.wire.errors import Malformed, WireError
@@ -79,11 +82,27 @@ class Client:
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-class PostgresOverWebSocket:
-    """Serves one session for each connection."""
+@dataclass(frozen=True, slots=True)
+class _LoggedIn:
+    """`first` is what the client gets first of the endpoint."""
 
-    def __init__(self, resolve: Resolve, limits: Limits, *, connect_seconds: float) -> None:
+    first: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class PostgresOverWebSocket:
+    """Serves one session for each connection. What of it is on its way is held of `budget`, before a login of another.
+
+    `strangers` is that other one: who cannot log in takes no room from those who are in.
+    """
+
+    def __init__(
+        self, resolve: Resolve, limits: Limits, *, budget: Budget, strangers: Budget, connect_seconds: float
+    ) -> None:
         self._resolve = resolve
+        self._budget = budget
+        self._strangers = strangers
         self._hello_seconds = limits.hello_seconds
         self._connect_seconds = connect_seconds
 
@@ -108,25 +127,34 @@ class PostgresOverWebSocket:
         await client.close()
 
     async def _serve(self, scope: Scope, client: Client) -> None:
+        async with contextlib.AsyncExitStack() as session:
+            with _charged(scope, self._strangers):
+                found = await self._log_in(scope, client, session)
+            if found is not None:
+                note_login(scope)
+                with _charged(scope, self._budget):
+                    await client.write(found.first)
+                    await _pump(client, found.reader, found.writer)
+
+    async def _log_in(self, scope: Scope, client: Client, session: contextlib.AsyncExitStack) -> _LoggedIn | None:
+        """Connect, for as long as `session`; None for who is not let in, which it is told, and for a cancel request."""
         async with asyncio.timeout(self._hello_seconds):
             opening, packet = await _opening(client)
         target = await self._target(scope)
         if opening.kind is Kind.CANCEL_REQUEST:
             await self._cancel(target, packet)
-            return
+            return None
         startup = _for_postgres(parse_startup(packet))
         await client.write(messages.authentication_cleartext())
         async with asyncio.timeout(self._hello_seconds):
             password = await _password(client)
-        async with asyncio.timeout(self._connect_seconds), contextlib.AsyncExitStack() as stack:
-            reader, writer = await stack.enter_async_context(_connected(target))
+        async with asyncio.timeout(self._connect_seconds):
+            reader, writer = await session.enter_async_context(_connected(target))
             first, logged_in = await _log_in(startup, password, reader, writer)
-            # From here on the session takes what time it wants.
-            session = stack.pop_all()
-        async with session:
-            await client.write(first)
-            if logged_in:
-                await _pump(client, reader, writer)
+        if logged_in:
+            return _LoggedIn(first, reader, writer)
+        await client.write(first)
+        return None
 
     async def _target(self, scope: Scope) -> Target:
         said = parse_qs(scope["query_string"].decode("latin-1")).get("address")
@@ -143,6 +171,18 @@ class PostgresOverWebSocket:
             await writer.drain()
             # Postgres closes when it has done it.
             await reader.read(1)
+
+
+@contextlib.contextmanager
+def _charged(scope: Scope, budget: Budget) -> Iterator[None]:
+    """What the connection holds meanwhile is held of this. Raises TooBusy."""
+    socket: BoundedWebSocket = scope[SOCKET]
+    with budget.share(client_of(scope)) as share:
+        try:
+            socket.charge(share)
+            yield
+        finally:
+            socket.charge_nobody()
 
 
 def _for_postgres(startup: Startup) -> Startup:

@@ -3,7 +3,7 @@
 WireError
 ├── Malformed          bytes that are not what the protocol says
 ├── TooLarge           more bytes than a message of its kind may have
-├── Refused            well-formed, but not acceptable: a channel binding that does not hold, an unknown extension
+├── LoginRefused       well-formed, but not acceptable: a channel binding that does not hold, an unknown extension
 │   ├── PasswordFailed the proof does not belong to the role's password, or there is no such role
 │   └── TooManyIterations  a login that would cost us too much (`iterations`, `limit`)
 └── ServerUnproven     the server we log in to does not know the password
@@ -38,13 +38,13 @@ class TooLarge(WireError):
         super().__init__(f"message is too long: at most {limit} bytes are taken here")
 
 
-class Refused(WireError):
+class LoginRefused(WireError):
     """The peer's login cannot be accepted."""
 
     code = "28000"
 
 
-class PasswordFailed(Refused):
+class PasswordFailed(LoginRefused):
     """Password authentication failed."""
 
     code = "28P01"
@@ -54,7 +54,7 @@ class PasswordFailed(Refused):
         super().__init__(f'password authentication failed for user "{user}"')
 
 
-class TooManyIterations(Refused):
+class TooManyIterations(LoginRefused):
     """The role's password asks for too many iterations of SCRAM."""
 
     def __init__(self, iterations: int, limit: int) -> None:

@@ -28,11 +28,10 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`sni` is in lower case. `length`: bytes of the records that the message is in."""
+    """`sni` is in lower case."""
 
     sni: str | None
     alpn: tuple[str, ...]
-    length: int
 
 
 def read_hello(data: bytes) -> Hello | None:
@@ -40,16 +39,16 @@ def read_hello(data: bytes) -> Hello | None:
 
     Raises Malformed for what is none, and for what is not complete within `LONGEST` bytes.
     """
-    message, length = _gather(memoryview(data[:LONGEST]))
+    message = _gather(memoryview(data[:LONGEST]))
     if message is None:
         if len(data) >= LONGEST:
             raise Malformed("TLS hello is too long")
         return None
     sni, alpn = _read_message(_Reader(message))
-    return Hello(sni, alpn, length)
+    return Hello(sni, alpn)
 
 
-def _gather(data: memoryview) -> tuple[bytes | None, int]:
+def _gather(data: memoryview) -> bytes | None:
     """The handshake message, put together from its records; None as long as it is not whole."""
     message = bytearray()
     at = 0
@@ -59,7 +58,7 @@ def _gather(data: memoryview) -> tuple[bytes | None, int]:
         if (header and header[0] != _HANDSHAKE) or (len(header) > 1 and header[1] != 3):
             raise Malformed("not a TLS handshake")
         if len(header) < 5:
-            return None, 0
+            return None
         size = int.from_bytes(header[3:5], "big")
         if not 0 < size <= _LONGEST_RECORD:
             raise Malformed("TLS record of a wrong length")
@@ -75,9 +74,9 @@ def _gather(data: memoryview) -> tuple[bytes | None, int]:
                 # Nothing can follow: the client has to wait for our keys.
                 raise Malformed("TLS hello is followed by more than its length says")
             if len(message) == wanted:
-                return bytes(message), at
+                return bytes(message)
         if at > len(data):
-            return None, 0
+            return None
     raise Malformed("TLS hello is in too many pieces")
 
 

@@ -28,9 +28,5 @@ def split_pooler(label: str) -> tuple[str, bool]:
     return (endpoint_id, True) if endpoint_id and endpoint_id != label else (label, False)
 
 
-def host_of(endpoint_id: str, domain: str, *, pooled: bool = False) -> str:
-    return f"{endpoint_id}{POOLER if pooled else ''}.{domain}"
-
-
 def _plain(name: str) -> str:
     return name.lower().removesuffix(".")

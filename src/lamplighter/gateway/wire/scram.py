@@ -14,7 +14,7 @@ import hmac
 import re
 from dataclasses import dataclass, field
 
-from lamplighter.gateway.wire.errors import Malformed, PasswordFailed, Refused, ServerUnproven, TooManyIterations
+from lamplighter.gateway.wire.errors import LoginRefused, Malformed, PasswordFailed, ServerUnproven, TooManyIterations
 from lamplighter.saslprep import prepare
 
 PLAIN = "SCRAM-SHA-256"
@@ -45,9 +45,6 @@ class Verifier:
     salt: bytes
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
-
-    def render(self) -> str:
-        return f"{PLAIN}${self.iterations}:{_b64(self.salt)}${_b64(self.stored_key)}:{_b64(self.server_key)}"
 
 
 def parse_verifier(text: str) -> Verifier:
@@ -101,14 +98,14 @@ class Server:
         return self._keys
 
     def first(self, mechanism: str, data: bytes | None) -> bytes:
-        """Answer to the client's first message. Raises Malformed, Refused."""
+        """Answer to the client's first message. Raises Malformed, LoginRefused."""
         if mechanism not in self.mechanisms:
             raise Malformed("client selected an invalid SASL authentication mechanism")
         self._bound = mechanism == PLUS
         flag, authzid, bare = _split_header(data or b"")
         self._check_flag(flag)
         if authzid:
-            raise Refused("client uses authorization identity, but it is not supported", code="0A000")
+            raise LoginRefused("client uses authorization identity, but it is not supported", code="0A000")
         self._header, self._first_bare = (data or b"")[: -len(bare)], bare
         client_nonce = _client_nonce(_text(bare))
         asked = self._verifier
@@ -120,17 +117,17 @@ class Server:
         if self._bound != flag.startswith("p="):
             raise _malformed("The channel binding of the message does not fit the mechanism that the client selected.")
         if self._bound and flag != f"p={_BINDING_TYPE}":
-            raise Refused("unsupported SCRAM channel-binding type", code="08P01")
+            raise LoginRefused("unsupported SCRAM channel-binding type", code="08P01")
         if flag == "y" and self._binding is not None:
             # Somebody between us has taken SCRAM-SHA-256-PLUS off our offer.
-            raise Refused(
+            raise LoginRefused(
                 "SCRAM channel binding negotiation error",
                 detail="The client supports SCRAM channel binding but thinks the server does not. "
                 "However, this server does support channel binding.",
             )
 
     def final(self, data: bytes) -> bytes:
-        """Answer to the client's proof. Raises Malformed, Refused, and PasswordFailed alike for whatever reason."""
+        """Answer to the client's proof. Raises Malformed, LoginRefused; PasswordFailed alike for whatever reason."""
         without_proof, mark, proof_text = data.rpartition(b",p=")
         attributes = _text(without_proof).split(",")
         proof = _unb64(_text(proof_text)) if mark else b""
@@ -140,7 +137,7 @@ class Server:
         if not hmac.compare_digest(attributes[1].encode(), f"r={self._nonce}".encode()):
             raise Malformed("invalid SCRAM response", detail="Nonce does not match.")
         if any(attribute.startswith("m=") for attribute in attributes):
-            raise Refused("client requires an unsupported SCRAM extension", code="0A000")
+            raise LoginRefused("client requires an unsupported SCRAM extension", code="0A000")
         said = b",".join((self._first_bare, self._server_first, without_proof))
         signature = hmac.digest(self._verifier.stored_key, said, "sha256")
         client_key = _xor(proof, signature)
@@ -155,48 +152,31 @@ class Server:
         if hmac.compare_digest(attribute.encode(), f"c={_b64(expected)}".encode()):
             return
         if self._bound:
-            raise Refused("SCRAM channel binding check failed")
+            raise LoginRefused("SCRAM channel binding check failed")
         raise Malformed("unexpected SCRAM channel-binding attribute in client-final-message")
 
 
 class Client:
     """The client's end of one login, by password or by the keys of an earlier one: `first`, `final`, `finish`.
 
-    `binding` is the hash of the server's certificate; None where there is no TLS. `must_bind`: take nothing but PLUS.
+    It binds to no channel: servers are processes of this host, whose certificate is known where there is TLS.
     """
 
-    def __init__(
-        self,
-        *,
-        nonce: str,
-        password: bytes | None = None,
-        keys: ClientKeys | None = None,
-        user: str = "",
-        binding: bytes | None = None,
-        must_bind: bool = False,
-    ) -> None:
+    def __init__(self, *, nonce: str, password: bytes | None = None, keys: ClientKeys | None = None) -> None:
         if (password is None) == (keys is None):
             raise ValueError("A login needs either a password or keys.")
         self._password = password
         self._keys = keys
         self._nonce = nonce
-        self._user = user
-        # Postgres takes the role from the startup packet and ignores this one; libpq sends it empty.
-        self._bare = f"n={user.replace('=', '=3D').replace(',', '=2C')},r={nonce}".encode()
-        self._binding = binding
-        self._must_bind = must_bind
-        self._header = self._said = b""
+        # Postgres takes the role from the startup packet and ignores this one; libpq sends it empty, too.
+        self._bare = f"n=,r={nonce}".encode()
+        self._header = b"n,,"
+        self._said = b""
 
     def first(self, offered: tuple[str, ...]) -> tuple[str, bytes]:
-        """Mechanism and first message. Raises Refused if none of the server's mechanisms will do."""
-        if self._binding is not None and PLUS in offered:
-            self._header = f"p={_BINDING_TYPE},,".encode()
-            return PLUS, self._header + self._bare
-        if self._must_bind:
-            raise Refused("channel binding is required, but the server did not offer it")
+        """Mechanism and first message. Raises LoginRefused if none of the server's mechanisms will do."""
         if PLAIN not in offered:
-            raise Refused("the server offers no authentication mechanism that can be used")
-        self._header = b"n,," if self._binding is None else b"y,,"
+            raise LoginRefused("the server offers no authentication mechanism that can be used")
         return PLAIN, self._header + self._bare
 
     def final(self, server_first: bytes) -> bytes:
@@ -208,18 +188,17 @@ class Client:
             if iterations > MOST_ITERATIONS:
                 raise TooManyIterations(iterations, MOST_ITERATIONS)
             self._keys = keys_of(self._password or b"", salt, iterations)
-        bound = self._header + (self._binding or b"" if self._header.startswith(b"p=") else b"")
-        without_proof = f"c={_b64(bound)},r={nonce}".encode()
+        without_proof = f"c={_b64(self._header)},r={nonce}".encode()
         self._said = b",".join((self._bare, server_first, without_proof))
         stored_key = hashlib.sha256(self._keys.client_key).digest()
         proof = _xor(self._keys.client_key, hmac.digest(stored_key, self._said, "sha256"))
         return without_proof + b",p=" + _b64(proof).encode()
 
     def finish(self, server_final: bytes) -> None:
-        """Check that the server knows us, too. Raises Malformed, PasswordFailed, ServerUnproven."""
+        """Check that the server knows us, too. Raises Malformed, LoginRefused, ServerUnproven."""
         kind, _, value = _text(server_final).partition("=")
         if kind == "e":
-            raise PasswordFailed(self._user)
+            raise LoginRefused("the server does not accept the proof of the password", code=PasswordFailed.code)
         if kind != "v" or self._keys is None:
             raise _malformed("Malformed message in server-final-message.")
         expected = hmac.digest(self._keys.server_key, self._said, "sha256")
@@ -248,7 +227,7 @@ def _split_header(data: bytes) -> tuple[str, str, bytes]:
 def _client_nonce(bare: str) -> str:
     attributes = bare.split(",")
     if attributes[0].startswith("m="):
-        raise Refused("client requires an unsupported SCRAM extension", code="0A000")
+        raise LoginRefused("client requires an unsupported SCRAM extension", code="0A000")
     if len(attributes) < 2 or not attributes[0].startswith("n=") or not attributes[1].startswith("r="):
         raise _malformed("Malformed message in client-first-message.")
     nonce = attributes[1][2:]

@@ -77,11 +77,6 @@ class Startup:
         return self.get("user") or ""
 
     @property
-    def database(self) -> str:
-        """As Postgres has it: the user's name, if none or an empty one is given."""
-        return self.get("database") or self.user
-
-    @property
     def options(self) -> str | None:
         return self.get("options")
 

@@ -1,7 +1,7 @@
 """What Neon's proxy tells the clients that it refuses, so that programs which know those sentences know ours.
 
-Neon gives all of them the SQLSTATE XX000 (and severity ERROR, where Postgres says FATAL); so do we, for programs read
-the code, too, but those which Postgres itself has a better code for and no program can mistake: a wrong password.
+Neon gives all of them SQLSTATE XX000 and severity ERROR (Postgres: FATAL). So do we for the code, since programs read
+it; exceptions are a wrong password (28P01) and too many connections (53300), by which programs know what to do.
 Sources: neondatabase/neon, proxy/src/auth and proxy/src/control_plane, and the errors that users of Neon report.
 """
 

@@ -10,13 +10,15 @@ import socket
 import ssl
 import struct
 import sys
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from lamplighter.compute.tls import ensure_tls
-from lamplighter.gateway.cancels import Cancels
+from lamplighter.gateway.cancels import MOST, Cancels
 from lamplighter.gateway.certificates import Certificates
 from lamplighter.gateway.errors import HandshakeFailed
 from lamplighter.gateway.listeners import tune
@@ -205,13 +207,48 @@ async def test_cancel_requests_queue_up_to_a_bound():
     cancels = Cancels()
     async with serving(stuck) as port:
         backend = Backend("127.0.0.1", port, tls=False)
-        some = [asyncio.create_task(cancels.anywhere(CancelRequest(1, b"abcd"), [backend])) for _ in range(34)]
+
+        def awake():
+            return [], [backend]
+
+        some = [asyncio.create_task(cancels.anywhere(CancelRequest(1, b"abcd"), awake)) for _ in range(34)]
         await eventually(lambda: reached == 2)
-        await cancels.anywhere(CancelRequest(2, b"abcd"), [backend])
+        await cancels.anywhere(CancelRequest(2, b"abcd"), awake)
         assert not any(task.done() for task in some)
         until.set()
         await asyncio.gather(*some)
     assert reached == 34
+
+
+@pytest.mark.parametrize("near", [0, 1, MOST + 6])
+async def test_a_cancel_request_goes_first_where_its_sender_has_connections(near):
+    """To all of these, and to others only as far as `MOST` goes."""
+    reached = Counter()
+
+    async def count(what, reader, writer):
+        await reader.readexactly(16)
+        reached[what] += 1
+        writer.close()
+
+    async with serving(partial(count, "near")) as here, serving(partial(count, "other")) as there:
+        backends = [[Backend("127.0.0.1", port, tls=False)] * number for port, number in ((here, near), (there, 100))]
+        await Cancels().anywhere(CancelRequest(1, b"abcd"), lambda: backends)
+    assert (reached["near"], reached["other"]) == (near, max(0, MOST - near))
+
+
+@pytest.mark.parametrize("says", [b"", b"S"])
+async def test_a_compute_that_leaves_before_the_login_is_told(platform, endpoint, says):
+    """With an error of Postgres, and not by a connection that just ends."""
+
+    async def leaves(reader, writer):
+        await reader.readexactly(8)
+        writer.write(says)
+        writer.close()
+
+    async with serving(leaves) as port:
+        await platform.set(endpoint.id, state="awake", compute=Backend("127.0.0.1", port, tls=True))
+        with pytest.raises(psycopg.OperationalError, match="does not answer"):
+            await endpoint.connect(port=platform.domain_port, options=f"endpoint={endpoint.id}")
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ import psutil
 import psycopg
 import pytest
 
+from lamplighter.gateway.wire.messages import Frames, parse_error
 from support.front import DATABASE, DOMAIN, PASSWORD, ROLE, free_port
 from support.waiting import eventually
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+TLS_ALERT = b"\x15\x03"
 
 
 def dial(port):
@@ -55,7 +57,7 @@ async def own_awake(own, own_endpoint):
 
 
 async def test_garbage_is_closed_and_wakes_nobody(platform, endpoint):
-    """Whatever is no protocol of ours ends the connection, on each port."""
+    """Whatever is no protocol of ours ends the connection, on each port: with nothing but a FATAL error or an alert."""
     random.seed(5)
     pieces = [
         b"\xff" * 100,
@@ -71,7 +73,11 @@ async def test_garbage_is_closed_and_wakes_nobody(platform, endpoint):
             sock = dial(port)
             sock.sendall(piece)
             sock.shutdown(socket.SHUT_WR)
-            await asyncio.to_thread(until_closed, sock)
+            said = await asyncio.to_thread(until_closed, sock)
+            if said and not (piece[:1] == b"\x16" and said.startswith(TLS_ALERT)):
+                (message,) = Frames().feed(said)
+                assert message.kind == b"E"
+                assert parse_error(message.body)["severity"] == "FATAL"
     assert not platform.wakes
     assert await endpoint.select() == 42
 

@@ -10,13 +10,15 @@ from contextlib import suppress
 import pytest
 
 from lamplighter.gateway.admission import WAKES_AT_ONCE
+from lamplighter.gateway.errors import HandshakeFailed
 from lamplighter.gateway.gate import Gate
-from lamplighter.gateway.ports import Route, SetRoutes, WakeFailed
+from lamplighter.gateway.ports import Backend, Route, SetRoute, SetRoutes, WakeFailed
+from lamplighter.gateway.relays import Relays
 from lamplighter.gateway.serverless import SqlFailed
 from lamplighter.gateway.visitors import Visitor
 from lamplighter.gateway.web import Doors
 from lamplighter.gateway.wire.messages import Frames, parse_error
-from lamplighter.gateway.wire.startup import Startup, render_startup
+from lamplighter.gateway.wire.startup import SSL_REQUEST, Startup, render_startup
 from support.waiting import eventually
 from support.wire import PROTOCOL_3_0
 
@@ -50,7 +52,7 @@ async def arrive(gate, address):
     client.sendall(STARTUP)
     waiting = gate._waker.waiting
     gate.front.accept(server, address, ROUTE.port)
-    await eventually(lambda: gate._waker.waiting > waiting or not gate.front.handshakes)
+    await eventually(lambda: gate._waker.waiting > waiting or not gate.front.on_their_way)
     return client
 
 
@@ -112,6 +114,45 @@ async def test_strangers_by_http_have_the_same_account(gate, tmp_path):
     target.check({"client": ("192.0.2.1", 0), "server": ("192.0.2.1", 0)})
     gate._table.set(Route("ep-awake", "a-project", "awake", 2))
     (await doors.resolve("ep-awake", None)).check(scope)
+
+
+class Unable(Relays):
+    """It takes no connection."""
+
+    def __init__(self, why):
+        super().__init__(lambda _: None)
+        self.why = why
+
+    async def hand_over(self, *_, **__):
+        raise self.why
+
+
+@pytest.mark.parametrize("why", [HandshakeFailed("no relay could be started"), RuntimeError("nobody knows")], ids=repr)
+@pytest.mark.parametrize("first", [b"", SSL_REQUEST], ids=["plain", "tls"])
+async def test_who_cannot_be_passed_on_is_told(gate, first, why):
+    """What fails within the gateway is an error of Postgres for the client, and is counted."""
+
+    async def answers(reader, writer):
+        await reader.read(100)
+        writer.write(b"S")
+        await reader.read()
+        writer.close()
+
+    gate.front._relays = Unable(why)
+    async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
+        compute = Backend("127.0.0.1", server.sockets[0].getsockname()[1], tls=True)
+        gate._on_message(SetRoute(2, Route(ROUTE.endpoint_id, "a-project", "awake", ROUTE.port, compute=compute)))
+        client, here = tcp_pair()
+        client.sendall(first)
+        gate.front.accept(here, HERE, ROUTE.port)
+        if first:
+            # There is no certificate.
+            assert await asyncio.to_thread(client.recv, 1) == b"N"
+        client.sendall(STARTUP)
+        told = await asyncio.to_thread(error_of, client)
+    assert (told["code"], told["message"]) == ("57P03", "the gateway could not pass the connection on")
+    assert gate._ledger.report().refused == {"not_passed_on": 1}
+    assert not gate._ledger.connections
 
 
 async def test_who_is_here():

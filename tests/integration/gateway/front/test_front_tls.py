@@ -10,6 +10,7 @@ import ssl
 import psycopg
 import pytest
 
+from lamplighter.gateway.ports import Backend, Route, SetRoute
 from support.front import DOMAIN, PASSWORD, ROLE, free_port
 from support.waiting import eventually
 
@@ -214,12 +215,17 @@ async def test_cancel_requests_reach_their_session(platform, way):
 
 @pytest.mark.parametrize("way", ["own", "sni", "options"])
 async def test_old_cancel_requests_reach_their_session(platform, endpoint, way):
-    """As libpq before 17 sends them: in plain text, with nothing that names the endpoint."""
+    """As psql sends them: in plain text, with nothing that names the endpoint."""
     values = {
         "own": {},
         "sni": by_name(platform, endpoint),
         "options": {"port": platform.domain_port, "sslsni": "0", "options": f"endpoint={endpoint.id}"},
     }[way]
+    await cancels_in_the_open(endpoint, values)
+
+
+async def cancels_in_the_open(endpoint, values):
+    """Cancel what a connection of this endpoint does, as psql does it."""
     async with await endpoint.connect(**values) as connection:
         running = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
         async with await endpoint.connect(**values) as watching:
@@ -227,6 +233,27 @@ async def test_old_cancel_requests_reach_their_session(platform, endpoint, way):
         await asyncio.to_thread(connection.pgconn.get_cancel().cancel)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await running
+
+
+async def test_old_cancel_requests_reach_a_pooled_session(platform, plain):
+    """One without TLS, whose key the gateway has not seen: its pooler is asked, too."""
+    pooler = await platform.add("ep-as-pooler", tls=False)
+    await platform.wake(pooler.id)
+    # Nothing else may lead there.
+    await platform.set(pooler.id, state="disabled")
+    await platform.wake(plain.id)
+    await platform.set(plain.id, pooler=pooler.route.compute)
+    await cancels_in_the_open(plain, {"port": platform.domain_port, "options": f"endpoint={plain.id}-pooler"})
+
+
+async def test_old_cancel_requests_find_their_session_among_many(own):
+    """Though more endpoints are awake than one request is brought to, and come first in the table."""
+    nobody = Backend("127.0.0.1", free_port(), tls=False)
+    for number in range(70):
+        route = Route(f"ep-many-{number}", "a-project", "awake", free_port(), compute=nobody)
+        await own.ask(SetRoute(1000 + number, route))
+    last = await own.add("ep-last", tls=False)
+    await cancels_in_the_open(last, {"port": own.domain_port, "options": f"endpoint={last.id}"})
 
 
 async def _sleeps(watching):

@@ -9,9 +9,12 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 
+from lamplighter.gateway.wire.startup import Startup, render_startup
 from support.front import DATABASE, PASSWORD, ROLE
 from support.waiting import eventually
+from support.wire import PROTOCOL_3_0
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
@@ -94,3 +97,30 @@ async def test_why_a_wake_failed_is_told_by_http_as_to_a_stranger(platform):
     assert answer["code"] == "57P03"
     assert endpoint.id in answer["message"]
     assert "/srv" not in str(answer)
+
+
+async def test_an_endpoints_port_leads_to_no_other(platform):
+    """By HTTP as for Postgres: who was let as far as one endpoint does not reach the next, nor wake it."""
+    one, other = await platform.add("ep-one", tls=False), await platform.add("ep-other", tls=False)
+    at = f"127.0.0.1:{one.route.port}"
+    uri = f"postgresql://{ROLE}:{quote(PASSWORD)}@{other.id}.example.org/{DATABASE}"
+    async with httpx2.AsyncClient(timeout=60) as client:
+        headers = {"Neon-Connection-String": uri}
+        refused = await client.post(f"http://{at}/sql", headers=headers, json={"query": "select 1"})
+        assert refused.status_code == 400
+        assert f"names the endpoint '{other.id}'" in refused.json()["message"]
+        own = await client.post(
+            f"http://127.0.0.1:{other.route.port}/sql", headers=headers, json={"query": "select 42 as n"}
+        )
+        assert own.json()["rows"] == [{"n": 42}]
+    assert set(platform.wakes) == {other.id}
+
+
+async def test_an_endpoints_port_leads_to_no_other_by_websocket(platform):
+    one, other = await platform.add("ep-one", tls=False), await platform.add("ep-other", tls=False)
+    where = f"ws://127.0.0.1:{one.route.port}/v2?address={other.id}.example.org:5432"
+    async with connect(where) as talking:
+        await talking.send(render_startup(Startup(PROTOCOL_3_0, (("user", ROLE), ("database", DATABASE)))))
+        said = await talking.recv()
+    assert f"names the endpoint '{other.id}'".encode() in said
+    assert not platform.wakes

@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -22,8 +23,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lamplighter.gateway.relay_protocol import COUNTERS, CUT, HANDOVER, HEADER, INITIAL, READY
-from lamplighter.gateway.relaying import Ended, RelayGone
+from lamplighter.gateway.errors import RelayGone
+from lamplighter.gateway.relay_protocol import CLOSED, COUNTERS, CUT, HANDOVER, HEADER, INITIAL, READY, REASONS
+from lamplighter.gateway.relaying import Ended
 from support.waiting import eventually
 
 from .conftest import PATIENCE, Bench, Benches, files_of, reset
@@ -130,6 +132,18 @@ class RelayContract:
         assert (await bench.ended(ends)).reason == "ended"
         await other.pass_on(b"still", b"here")
         assert other.number not in bench.closed
+
+    async def test_peers_that_vanish_are_found_out(self, bench: Bench) -> None:
+        """By keepalive, on both sides: an end behind bytes that the client does not take is known by nothing else."""
+        (client, client_far), (backend, backend_far) = bench.pair(), bench.pair()
+        with client, backend, client_far.dup() as of_client, backend_far.dup() as of_backend:
+            bench.relay.hand_over(100, client_far, backend_far)
+            await bench.settled()
+            for sock in (of_client, of_backend):
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            bench.relay.cut(100)
+            await bench.settled()
 
     async def test_who_does_not_read_after_its_backend_has_gone(self, benches: Benches) -> None:
         """What a client leaves unread is not kept for ever."""
@@ -412,6 +426,37 @@ class TestCompiled(RelayContract):
     def argv(self, compiled: Path) -> list[str]:
         return [str(compiled)]
 
+    def test_neither_memory_nor_a_front_that_reads(self, argv: list[str]) -> None:
+        """What there is no memory for is reported; until the front takes that, what is there already goes on."""
+        with contextlib.ExitStack() as stack:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            (client, client_far), (backend, backend_far) = socket.socketpair(), socket.socketpair()
+            for end in (ours, client, backend):
+                stack.enter_context(end).settimeout(PATIENCE)
+            with theirs:
+                words = [*argv, str(theirs.fileno())]
+                relay = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno()]))
+            stack.callback(relay.kill)
+            assert HEADER.unpack(ours.recv(1000))[0] == READY
+            _hand_over(ours, 0, client_far, backend_far)
+            client.send(b"is there")
+            assert backend.recv(100) == b"is there"
+            _, most = resource.prlimit(relay.pid, resource.RLIMIT_DATA)
+            resource.prlimit(relay.pid, resource.RLIMIT_DATA, (1, most))
+            number = 0
+            while select.select([], [ours], [], 1)[1]:
+                number += 1
+                # Each with itself, so that nothing moves and none ends.
+                _hand_over(ours, number, *socket.socketpair())
+            client.send(b"goes on")
+            assert backend.recv(100) == b"goes on"
+            reported: list[int] = []
+            while not reported or reported[-1] < number:
+                kind, reason, _, _, which = HEADER.unpack_from(ours.recv(1000))
+                assert (kind, REASONS[reason]) == (CLOSED, "exhausted")
+                reported.append(which)
+            assert reported == list(range(reported[0], number + 1))
+
 
 class TestPython(RelayContract):
     idle_kib = 4.0
@@ -419,6 +464,12 @@ class TestPython(RelayContract):
     @pytest.fixture
     def argv(self, fallback: list[str]) -> list[str]:
         return fallback
+
+
+def _hand_over(ours: socket.socket, number: int, client: socket.socket, backend: socket.socket) -> None:
+    """By the bare protocol."""
+    with client, backend:
+        socket.send_fds(ours, [HEADER.pack(HANDOVER, 0, 0, 0, number)], [client.fileno(), backend.fileno()])
 
 
 def _front(argv: list[str], *ends: socket.socket) -> subprocess.Popen[bytes]:

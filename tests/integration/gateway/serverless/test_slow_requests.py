@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
+import httpx2
 import pytest
 
 from lamplighter.gateway.routes import RouteTable
@@ -53,6 +55,26 @@ def test_one_address_does_not_hold_all(server: Postgres):
         wait_for(lambda: door.serverless.held >= 9_000, what="the first body")
         second.sendall(head(door, 10_000) + b" " * 9_000)
         assert second.recv(100).startswith(b"HTTP/1.1 503 ")
+
+
+def test_an_answer_that_nobody_reads(door: Door, http: httpx2.Client):
+    """It is counted until it has been taken."""
+    size = 16 << 20
+    body = json.dumps({"query": f"select repeat('x', {size}) as long"}).encode()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", door.port))
+        slow.sendall(head(door, len(body)).replace(b"host: x", b"host: x\r\nconnection: close") + body)
+        assert slow.recv(1, socket.MSG_PEEK) == b"H"
+        # Meanwhile the answer has been written, as far as that goes.
+        headers = {"neon-connection-string": door.uri()}
+        assert http.post(door.url, json={"query": "select 1"}, headers=headers).is_success
+        assert door.serverless.held > size
+        said = heard(slow)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"x") >= size
+    wait_for(lambda: door.serverless.held == 0, what="all to be given back")
 
 
 @pytest.mark.parametrize("said", [b"G", b"GET / HTTP/1.1\r\nhost: x\r\n"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -292,3 +294,85 @@ async def test_long_values_both_ways(door: Door):
         await talk.say(query("select '" + "x" * 3_000_000 + "' || repeat('y', 3000000)"))
         row = (await talk.hear(b"Z"))[1]
         assert len(row.body) == 2 + 4 + 6_000_000
+
+
+async def test_a_long_first_query_with_the_password(door: Door):
+    """The driver puts all that it writes at once into one message, be the query as long as it may."""
+    async with talking(door) as talk:
+        await talk.say(STARTUP + LOGIN + query("select '" + "x" * 3_000_000 + "'"))
+        await talk.hear(b"Z")
+        row = (await talk.hear(b"Z"))[1]
+        assert len(row.body) == 2 + 4 + 3_000_000
+    await eventually(lambda: door.serverless.held == 0, what="all to be given back")
+
+
+@asynccontextmanager
+async def half_a_message(talk: Talk, size: int) -> AsyncIterator[None]:
+    """So much of one message is sent meanwhile, whose end does not come."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(size // 10_000):
+            yield b"x" * 10_000
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(talk.socket.send(pieces()))
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("proven", [False, True])
+async def test_half_a_message_is_counted(door: Door, *, proven: bool):
+    """Until its sender goes, be it logged in or not."""
+    async with talking(door) as talk:
+        if proven:
+            await talk.say(STARTUP, LOGIN)
+            await talk.hear(b"Z")
+        async with half_a_message(talk, 200_000):
+            await eventually(lambda: door.serverless.held > 150_000, what="what came to be counted")
+            talk.socket.transport.abort()
+    await eventually(lambda: door.serverless.held == 0, what="all to be given back")
+
+
+@pytest.mark.parametrize(
+    ("proven", "limits"),
+    [(False, Limits(stranger=100_000)), (False, Limits(strangers=100_000)), (True, Limits(caller=100_000))],
+)
+async def test_who_sends_more_than_there_is_room_for(server: Postgres, limits: Limits, *, proven: bool):
+    """Its connection ends; others, with short messages, have room."""
+    with served(server, limits=limits) as door:
+        async with talking(door) as greedy, talking(door) as modest:
+            if proven:
+                await greedy.say(STARTUP, LOGIN)
+                await greedy.hear(b"Z")
+            async with half_a_message(greedy, 1_000_000):
+                assert await greedy.closed() == 1006
+            await modest.say(STARTUP + LOGIN + query("select 1"))
+            await modest.hear(b"Z")
+            assert kinds(await modest.hear(b"Z")) == b"TDCZ"
+        await eventually(lambda: door.serverless.held == 0, what="all to be given back")
+
+
+PING = bytes([0x89, 0x80 | 125]) + bytes(4 + 125)
+#: With nothing in it.
+MESSAGE = bytes([0x82, 0x80]) + bytes(4)
+
+
+@pytest.mark.parametrize("said", [PING * 1000, PING * 1000 + MESSAGE])
+async def test_pings_without_end(server: Postgres, said: bytes):
+    """Whoever takes no answers to them does not have them kept."""
+    with served(server, limits=Limits(stranger=1_000_000)) as door:
+        async with talking(door) as talk:
+            talk.socket.transport.pause_reading()
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                await send_on(talk, said)
+            talk.socket.transport.abort()
+
+
+async def send_on(talk: Talk, piece: bytes) -> None:
+    """Until the connection ends."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(fileno=os.dup(talk.socket.transport.get_extra_info("socket").fileno())) as sock:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                await loop.sock_sendall(sock, piece)

@@ -20,10 +20,10 @@ from psycopg import pq
 
 from lamplighter.gateway.binding import tls_server_end_point
 from lamplighter.gateway.wire import messages, startup
-from lamplighter.gateway.wire.errors import PasswordFailed, Refused, WireError
+from lamplighter.gateway.wire.errors import LoginRefused, PasswordFailed, WireError
 from lamplighter.gateway.wire.scram import PLAIN, PLUS, Client, Server, keys_of, parse_verifier
 from support.waiting import wait_for
-from support.wire import PROTOCOL_3_0, Wire, verifier_of
+from support.wire import PROTOCOL_3_0, BindingClient, Wire, render_verifier, verifier_of
 
 PASSWORD = "pa$$;wörd\u00a0\u2168"
 #: What libpq cannot take, and what the test of another character set would be about.
@@ -70,7 +70,7 @@ def test_a_password_logs_in(database, nonce):
     database.role("bob", PASSWORD)
     wire = database.local()
     with wire.sock:
-        wire.log_in("bob", Client(nonce=nonce, password=PASSWORD.encode(), user="bob"))
+        wire.log_in("bob", Client(nonce=nonce, password=PASSWORD.encode()))
         kinds = [message.kind for message in wire.until_ready()]
         assert b"K" in kinds
         assert [message.kind for message in wire.ask(b"SELECT 1")] == [b"T", b"D", b"C", b"Z"]
@@ -94,21 +94,20 @@ def test_the_session_has_a_key_that_cancels_it(database, nonce):
     assert [messages.parse_error(message.body)["code"] for message in told] == ["57014"]
 
 
-@pytest.mark.parametrize("must_bind", [False, True])
-def test_a_login_by_tls_is_bound_to_the_certificate(database, nonce, must_bind):
+def test_a_login_by_tls_is_bound_to_the_certificate(database, nonce):
     database.role("bob", PASSWORD)
     wire, binding = database.encrypted()
     with wire.sock:
-        client = Client(nonce=nonce, password=PASSWORD.encode(), binding=binding, must_bind=must_bind)
-        wire.log_in("bob", client)
+        wire.log_in("bob", BindingClient(nonce=nonce, password=PASSWORD.encode(), binding=binding))
         assert [message.kind for message in wire.until_ready()][-1] == b"Z"
 
 
 def test_postgres_refuses_a_binding_to_another_certificate(database, nonce):
     database.role("bob", PASSWORD)
     wire, _ = database.encrypted()
+    client = BindingClient(nonce=nonce, password=PASSWORD.encode(), binding=hashlib.sha256(b"x").digest())
     with wire.sock, pytest.raises(AssertionError, match="SCRAM channel binding check failed"):
-        wire.log_in("bob", Client(nonce=nonce, password=PASSWORD.encode(), binding=hashlib.sha256(b"x").digest()))
+        wire.log_in("bob", client)
 
 
 def test_a_wrong_password_is_an_error_that_can_be_read(database, nonce):
@@ -130,7 +129,7 @@ def test_keys_alone_log_in_where_no_password_is_known(database, nonce):
         assert list(local.until_ready())
     wire, binding = database.encrypted()
     with wire.sock:
-        wire.log_in("bob", Client(nonce=nonce, keys=keys, binding=binding, must_bind=True))
+        wire.log_in("bob", BindingClient(nonce=nonce, keys=keys, binding=binding))
         assert list(wire.until_ready())
 
 
@@ -260,7 +259,7 @@ def test_libpq_notices_that_we_do_not_know_its_password(database, tls_context):
     verifier = parse_verifier(database.role("bob", PASSWORD))
     forged = type(verifier)(verifier.iterations, verifier.salt, verifier.stored_key, bytes(32))
     with (
-        Door(database, tls_context, forged.render()) as door,
+        Door(database, tls_context, render_verifier(forged)) as door,
         pytest.raises(psycopg.OperationalError, match="incorrect server signature"),
     ):
         connect(door, database, sslmode="require")
@@ -274,7 +273,7 @@ def test_libpq_finds_out_that_its_offer_was_made_smaller(database, tls_context):
         pytest.raises(psycopg.OperationalError, match="SCRAM channel binding negotiation error"),
     ):
         connect(door, database, sslmode="require")
-    assert isinstance(door.told, Refused)
+    assert isinstance(door.told, LoginRefused)
 
 
 LAYOUTS = (

@@ -38,6 +38,11 @@ def test_other_refusals_are_the_same_for_all(refusal):
     assert refusal.told(here=False) == refusal.told(here=True) == refusal
 
 
+def test_a_pooler_takes_another_start_of_the_platform():
+    """PgBouncer is looked for then, and not when an endpoint starts."""
+    assert "install PgBouncer on the server and restart `lamp up`" in fields(refusals.no_pooler())["hint"]
+
+
 def test_a_full_relay_is_too_many_connections():
     """With the code by which poolers know to wait."""
     assert fields(refusals.relay_full(2))["code"] == "53300"

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from lamplighter.gateway.traffic import Ledger
 
 IDS = ["ep-a", "ep-b"]
+ADDRESSES = ["192.0.2.1", "192.0.2.2", None]
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("open"), st.sampled_from(IDS)),
+        st.tuples(st.just("open"), st.sampled_from(IDS), st.sampled_from(ADDRESSES)),
         st.tuples(st.just("move"), st.integers(0, 9), st.integers(0, 50)),
         st.tuples(st.just("close"), st.integers(0, 9), st.integers(0, 50)),
         st.tuples(st.just("report"), st.booleans()),
@@ -26,7 +27,7 @@ steps = st.lists(
 def test_reports_add_up(steps):
     """Summed, reports tell all that happened; `open` is what is open at the last."""
     ledger = Ledger()
-    totals, where, live = {}, {}, set()
+    totals, where, whence, live = {}, {}, {}, set()
     accepted, moved, refused, told, open_now = Counter(), Counter(), Counter(), Counter(), {}
     number = 0
 
@@ -40,11 +41,11 @@ def test_reports_add_up(steps):
 
     for step in steps:
         match step:
-            case ("open", endpoint_id):
+            case ("open", endpoint_id, address):
                 number += 1
-                ledger.opened(number, endpoint_id)
+                ledger.opened(number, endpoint_id, address=address)
                 live.add(number)
-                where[number], totals[number] = endpoint_id, 0
+                where[number], whence[number], totals[number] = endpoint_id, address, 0
                 accepted[endpoint_id] += 1
             case (("move" | "close") as what, one, more):
                 if one in live:
@@ -66,6 +67,9 @@ def test_reports_add_up(steps):
                 ledger.refused(reason)
                 refused[reason] += 1
     hear(ledger.report())
+    assert {(address, one) for address in ADDRESSES for one in ledger.used_from(address)} == {
+        (whence[one], where[one]) for one in live
+    }
     for endpoint_id in IDS:
         count = sum(1 for one in live if where[one] == endpoint_id)
         assert ledger.open(endpoint_id) == open_now.get(endpoint_id, 0) == count

@@ -13,18 +13,24 @@ from lamplighter.gateway.wire.scram import parse_verifier
 
 _KEY = base64.b64encode(bytes(32)).decode()
 STORED = f"SCRAM-SHA-256$4096:{base64.b64encode(b'salt').decode()}${_KEY}:{_KEY}"
+CHANGED = STORED.replace("4096", "8192")
 
 
 class Platform:
-    """Answers each question in the next turn of the loop: with `stored`, or that it cannot."""
+    """Answers each question in the next turn of the loop: with `stored`, or that it cannot. Or it `stalls`."""
 
     def __init__(self) -> None:
-        self.verifiers = Verifiers(self._asked, lambda: True)
+        self.verifiers = Verifiers(self._asked, lambda: True, hurry=0.01)
         self.stored: str | None = STORED
         self.fails = False
+        self.stalls = False
+        self.asked: list[int] = []
 
     def _asked(self, number: int, _endpoint_id: str, _role: str) -> None:
+        self.asked.append(number)
         loop = asyncio.get_running_loop()
+        if self.stalls:
+            return
         if self.fails:
             loop.call_soon(self.verifiers.failed, number)
         else:
@@ -56,6 +62,19 @@ async def test_a_role_that_is_gone_is_not_remembered():
     platform.fails = True
     with pytest.raises(Refused):
         await platform.verifiers.of("ep-one", "owner")
+
+
+async def test_while_the_platform_does_not_answer_the_former_answer_serves():
+    """And what it answers in the end, the password being another one by then, serves the next login."""
+    platform = Platform()
+    await platform.verifiers.of("ep-one", "owner")
+    platform.stalls = True
+    assert await platform.verifiers.of("ep-one", "owner") == parse_verifier(STORED)
+    platform.verifiers.answered(platform.asked[-1], CHANGED)
+    assert await platform.verifiers.of("ep-one", "owner") == parse_verifier(CHANGED)
+    platform.verifiers.failed(platform.asked[-1])
+    platform.stalls, platform.stored = False, STORED
+    assert await platform.verifiers.of("ep-one", "owner") == parse_verifier(STORED)
 
 
 async def test_a_late_answer_is_for_nobody():

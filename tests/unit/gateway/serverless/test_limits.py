@@ -22,6 +22,19 @@ def test_what_is_held_is_given_back():
     assert budget.held == 0
 
 
+def test_what_is_held_goes_up_and_down():
+    """What was refused leaves what was held before."""
+    budget = Budget(100, of_caller=100)
+    with budget.share("192.0.2.1") as share:
+        for count in (60, 20, 90):
+            share.hold(count)
+            assert budget.held == count
+        with pytest.raises(TooBusy):
+            share.hold(101)
+        assert budget.held == 90
+    assert budget.held == 0
+
+
 @pytest.mark.parametrize(
     ("caller", "same", "other"),
     [("192.0.2.1", "192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"), (None, None, "::1")],

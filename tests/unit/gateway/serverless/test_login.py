@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lamplighter.gateway.serverless.login import Login
 from lamplighter.gateway.wire import messages, scram
-from lamplighter.gateway.wire.errors import Malformed, PasswordFailed, Refused, TooLarge, WireError
+from lamplighter.gateway.wire.errors import LoginRefused, Malformed, PasswordFailed, TooLarge, WireError
 from lamplighter.gateway.wire.startup import Startup, parse_startup
 from support.wire import PROTOCOL_3_0, verifier_of
 
@@ -81,7 +81,7 @@ def test_who_does_not_ask_for_scram_is_told_no_password(said: bytes):
     """Another program may have the port: it must not hear the password, nor be taken for the endpoint."""
     login = Login(STARTUP, b"right", "client")
     login.begin()
-    with pytest.raises(Refused):
+    with pytest.raises(LoginRefused):
         login.feed(said)
     assert not login.over
 

@@ -145,9 +145,9 @@ def test_another_protocol_is_refused_by_its_number():
     assert caught.value.code == "0A000"
 
 
-def test_the_last_of_duplicates_holds_and_the_database_is_the_user_by_default():
+def test_the_last_of_duplicates_holds():
     startup = parse_startup(packet(b"user\0a\0database\0x\0user\0b\0database\0\0\0"))
-    assert (startup.user, startup.database, startup.options) == ("b", "b", None)
+    assert (startup.user, startup.get("database"), startup.options) == ("b", "", None)
 
 
 @given(startups, names, st.none() | values)
