@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -136,7 +135,7 @@ class Gate:
             with contextlib.suppress(OSError):
                 self._unix.rmdir()
 
-    def _make_web(self, _module: ModuleType) -> Web:
+    def _make_web(self) -> Web:
         from lamplighter.gateway.web import Doors, Web  # noqa: PLC0415 - loaded by now, in a thread
 
         self._doors = Doors(self._table, address=self._listening.address, unix=self._unix, admit=self._waker.admit)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable
-from types import ModuleType
 
 import structlog
 
@@ -22,12 +21,12 @@ _BINDING = "lamplighter.gateway.binding"
 
 
 class WebLater:
-    """Serves visitors as `web.Web` does; the first ones wait until that is there. `make` gets the module `web`.
+    """Serves visitors as `web.Web` does; the first ones wait until that is there. `make` may import `web`.
 
     What could not be loaded is logged, told to whoever waits for it, and tried again for the next one.
     """
 
-    def __init__(self, make: Callable[[ModuleType], Web]) -> None:
+    def __init__(self, make: Callable[[], Web]) -> None:
         self._make = make
         self._loading: asyncio.Task[Web] | None = None
 
@@ -42,7 +41,8 @@ class WebLater:
     async def _load(self) -> Web:
         try:
             # In the loop it would hold up all others for tenths of a second.
-            return self._make(await asyncio.to_thread(_import))
+            await asyncio.to_thread(_import)
+            return self._make()
         except Exception as error:
             self._loading = None
             log.error("gateway.web_not_loaded", error=repr(error))  # noqa: TRY400 - who waits for it logs the traceback
@@ -62,10 +62,10 @@ class WebLater:
             log.warning("gateway.web_not_closed", error=repr(error))
 
 
-def _import() -> ModuleType:
+def _import() -> None:
     try:
         importlib.import_module(_BINDING)
     except ImportError as error:
         # Told again by who needs it.
         log.warning("gateway.binding_not_loaded", error=repr(error))
-    return importlib.import_module(_WEB)
+    importlib.import_module(_WEB)

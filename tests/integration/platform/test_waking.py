@@ -411,3 +411,5 @@ def test_nobody_comes_from_another_host_in_the_open(outside):
         )
         assert reply.status_code == 403
         assert "use https" in reply.text
+        # Without it a browser shows nothing of the sentence.
+        assert reply.headers["access-control-allow-origin"] == "*"

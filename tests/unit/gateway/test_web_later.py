@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, cast
 
 import pytest
@@ -39,7 +38,7 @@ class Failing:
         self.left = times
         self.web = Served()
 
-    def __call__(self, _module: ModuleType) -> Served:
+    def __call__(self) -> Served:
         if self.left:
             self.left -= 1
             raise OSError("a file is missing")
@@ -72,7 +71,7 @@ async def test_what_could_not_be_loaded_can_be_closed(waited_for: bool):
 async def test_an_end_that_fails_is_logged():
     """For a gateway has more to end."""
     web = Served(ends=False)
-    later = WebLater(lambda _module: web)
+    later = WebLater(lambda: web)
     await later(VISITOR)
     with structlog.testing.capture_logs() as logs:
         await later.close()

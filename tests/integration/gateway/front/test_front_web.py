@@ -45,7 +45,7 @@ import asyncio, sys
 from lamplighter.gateway.web_later import WebLater
 
 async def main():
-    await WebLater(lambda module: module).load()
+    await WebLater(lambda: None).load()
 
 asyncio.run(main())
 print(*sys.modules)
@@ -65,7 +65,7 @@ from lamplighter.gateway.ports import Listening
 from lamplighter.gateway.web_later import WebLater
 
 async def main():
-    await WebLater(lambda module: module).load()
+    await WebLater(lambda: None).load()
 
 sys.modules["cryptography"] = None
 certificates = Certificates()
